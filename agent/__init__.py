@@ -1,0 +1,1 @@
+"""The Mobility agent: what runs on a protected server."""

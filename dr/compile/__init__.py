@@ -1,0 +1,1 @@
+"""From model to blueprint: pure functions, one per stack purpose."""

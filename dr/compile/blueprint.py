@@ -1,0 +1,127 @@
+"""The blueprint: what the Pulumi programs declare, with no choices left.
+
+Every name in it is final and deterministic (see `dr.compile.names`), so that a machine that holds only the
+YAML finds everything again. Nothing here asks which target a stack runs on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class VaultBlueprint:
+    resource_group: str
+    location: str
+    recovery_vault: str
+    storage_account: str
+    containers: tuple[str, ...]  # replicas, manifests, runs, state
+    certificate_authority: str  # name of the CA's key in the key store
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetBlueprint:
+    name: str
+    prefix: str
+    security_group: str
+    inbound_ports: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DiskBlueprint:
+    """One protected disk: `replica` and `digests` are blob names in container `replicas`."""
+
+    name: str
+    device: str
+    replica: str
+    digests: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectionBlueprint:
+    """What `up` of the site stack makes true on one server."""
+
+    server: str
+    ssh_address: str
+    ssh_port: int
+    ssh_user: str
+    ssh_key_file: str | None
+    ssh_key_env: str | None
+    ssh_host_key: str
+    disks: tuple[DiskBlueprint, ...]
+    process_servers: tuple[str, ...]  # "address:port", in order of preference
+    configuration_server: str  # "address:port"
+    crash_consistent_seconds: int
+    rpo_threshold_seconds: int
+    retention_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class SiteBlueprint:
+    site: str
+    resource_group: str
+    location: str
+    virtual_network: str
+    address_space: str
+    subnets: tuple[SubnetBlueprint, ...]
+    storage_account: str
+    certificate_authority: str
+    configuration_server: str  # "address:port"
+    process_servers: tuple[tuple[str, str], ...]  # (name, "address:port")
+    protections: tuple[ProtectionBlueprint, ...]
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckBlueprint:
+    name: str
+    server: str
+    kind: str  # "tcp" | "http"
+    port: int
+    path: str
+    status: int
+    contains: str | None
+    timeout_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveredDiskBlueprint:
+    name: str  # the declared disk name
+    managed_disk: str
+    copy_blob: str  # blob in container `runs` that the managed disk is imported from
+    lun: int | None  # None: the OS disk
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveredServerBlueprint:
+    server: str
+    virtual_machine: str
+    size: str
+    generation: str  # "V1" | "V2"
+    nic: str
+    address: str
+    subnet: str
+    subnet_id_suffix: str  # "/resourceGroups/…/subnets/…", joined to the subscription by the program
+    disks: tuple[RecoveredDiskBlueprint, ...]
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupBlueprint:
+    servers: tuple[RecoveredServerBlueprint, ...]
+    checks: tuple[CheckBlueprint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FailoverBlueprint:
+    plan: str
+    run: str
+    selector: str  # "latest", "latest-processed", a point id
+    resource_group: str  # of the run
+    location: str
+    storage_account: str
+    storage_resource_group: str
+    groups: tuple[GroupBlueprint, ...]
+    tags: Mapping[str, str]

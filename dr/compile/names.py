@@ -1,0 +1,82 @@
+"""Every name Lifeboat gives to something, in one place, deterministic from the declaration alone.
+
+A laptop in a disaster derives the same names from the YAML and finds vault, blobs and networks without asking
+any state. Lengths and alphabets follow Azure's naming rules (storage account: 3 to 24 lower-case letters and
+digits, unique in the world, hence the hash of the subscription).
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+REPLICAS = "replicas"
+MANIFESTS = "manifests"
+RUNS = "runs"
+STATE = "state"
+CONTAINERS = (REPLICAS, MANIFESTS, RUNS, STATE)
+
+
+def vault_resource_group(site: str) -> str:
+    return f"rg-lifeboat-{site}-vault"
+
+
+def site_resource_group(site: str) -> str:
+    return f"rg-lifeboat-{site}-site"
+
+
+def run_resource_group(plan: str, run: str) -> str:
+    return f"rg-lifeboat-failover-{plan}-{run}"
+
+
+def recovery_vault(site: str) -> str:
+    return f"rsv-lifeboat-{site}"
+
+
+def storage_account(site: str, subscription: str) -> str:
+    letters = "".join(c for c in site if c.isalnum()).lower()[:8]
+    digest = hashlib.sha256(f"{subscription}/{site}".encode()).hexdigest()[:8]
+    return f"stlb{letters}{digest}"
+
+
+def certificate_authority(site: str) -> str:
+    return f"ca-{site}"
+
+
+def virtual_network(site: str) -> str:
+    return f"vnet-{site}"
+
+
+def security_group(site: str, subnet: str) -> str:
+    return f"nsg-{site}-{subnet}"
+
+
+def replica_blob(server: str, disk: str) -> str:
+    return f"{server}/{disk}.vhd"
+
+
+def digests_blob(server: str, disk: str) -> str:
+    return f"{server}/{disk}.digests"
+
+
+def writer_blob(server: str) -> str:
+    return f"{server}/writer.json"
+
+
+def manifest_blob(server: str, protection_epoch: int, number: int) -> str:
+    return f"{server}/{protection_epoch:06d}-{number:010d}.json"
+
+
+def point_id(server: str, protection_epoch: int, number: int) -> str:
+    return f"{server}-{protection_epoch}-{number}"
+
+
+def run_copy_blob(plan: str, run: str, server: str, disk: str) -> str:
+    return f"{plan}/{run}/{server}/{disk}.vhd"
+
+
+def managed_disk(run: str, server: str, disk: str) -> str:
+    return f"disk-{server}-{disk}-{run}"
+
+
+def nic(run: str, server: str) -> str:
+    return f"nic-{server}-{run}"
