@@ -1,0 +1,84 @@
+"""The group `dr`: finds commands lazily and turns our errors into one line, a remedy and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from dr import __version__
+from dr.errors import LifeboatError
+
+# command -> (module, one line for `dr --help`); the order is the order of a first day with dr.
+COMMANDS = {
+    "validate": ("dr.cli.validate", "Check a declaration and report all errors at once."),
+    "env": ("dr.cli.env", "Print the environment of a target as shell exports."),
+    "local": ("dr.cli.local", "Start, show or stop the local target's processes."),
+    "serve": ("dr.cli.serve", "Run the site's configuration server and process server."),
+    "status": ("dr.cli.status", "Show health, RPO, backlog and mode of the servers."),
+    "points": ("dr.cli.points", "List a server's recovery points."),
+    "failover": ("dr.cli.failover", "Boot a plan's servers in Azure from their recovery points."),
+    "agent": ("dr.cli.agent", "Build the Mobility agent's package."),
+    "journal": ("dr.cli.journal", "Show the records of an .hrl file."),
+}
+
+
+class LazyGroup(click.Group):
+    """Import a command's module only when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dr")
+def dr() -> None:
+    """Disaster recovery of physical servers to Azure, as code.
+
+    Write the declaration under plans/, check it with `dr validate`, choose a target with `eval "$(dr env)"`, and
+    make it true with `pulumi up`. `dr status` tells how things are, `dr failover PLAN` is for the day itself.
+
+    Exit codes: 0 well, 2 wrong usage, 3 declaration invalid, 4 something is missing on this machine, 5 a component
+    did not answer, 6 refused, 7 degraded (named in the output), 8 not found, 9 corrupt data, 10 a run failed.
+    """
+
+
+def fail(error: LifeboatError, *, as_json: bool) -> NoReturn:
+    """Print an error the way its reader wants it and leave with its exit code."""
+    if as_json:
+        click.echo(json.dumps(error.as_dict()))
+    else:
+        click.echo(f"dr: {error.message}", err=True)
+        if error.remedy:
+            click.echo(f"    remedy: {error.remedy}", err=True)
+    sys.exit(error.exit_code)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line with `argv` (default: the process's)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        dr.main(args=arguments, prog_name="dr", standalone_mode=False)
+    except LifeboatError as error:
+        fail(error, as_json="--json" in arguments)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("dr: interrupted; nothing was left half done", err=True)
+        sys.exit(130)

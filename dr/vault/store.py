@@ -1,0 +1,79 @@
+"""The storage interface of the vault: what we need of Azure Storage, and no more.
+
+Implementations: `dr.vault.azure` (the real service and Azurite) and `dr.vault.memory` (a fake of ours). Both pass
+`tests/vault/contract.py`.
+
+Rules:
+- Offsets and lengths of pages are multiples of 512; one write is at most 4 MiB.
+- Errors are ours: `NotFound`, `Conflict` (exists already, ETag or lease mismatch), `Unreachable` (the store
+  does not answer; the caller keeps its data and tries again).
+- `lease` is a lease id; a write with a lease that was broken raises `Conflict`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+PAGE = 512
+MAX_PAGES_WRITE = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class BlobInfo:
+    name: str
+    size_bytes: int
+    etag: str
+    metadata: Mapping[str, str]
+
+
+class BlobStore(Protocol):
+    """Blobs of one storage account."""
+
+    def put(self, container: str, name: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        """Write a block blob and return its ETag. `Conflict` when a condition does not hold."""
+
+    def get(self, container: str, name: str) -> tuple[bytes, str]:
+        """Return content and ETag of a block blob. `NotFound`."""
+
+    def list(self, container: str, prefix: str = "") -> Iterator[str]:
+        """Yield blob names below `prefix` in lexical order, without snapshots."""
+
+    def delete(self, container: str, name: str) -> None:
+        """Delete a blob with its snapshots; no error when it is not there."""
+
+    def create_pages(self, container: str, name: str, size_bytes: int, metadata: Mapping[str, str]) -> None:
+        """Create an empty page blob. `Conflict` when it exists."""
+
+    def info(self, container: str, name: str, *, snapshot: str | None = None) -> BlobInfo:
+        """Return the properties. `NotFound`."""
+
+    def write_pages(self, container: str, name: str, offset: int, data: bytes, *, lease: str | None = None) -> None: ...
+
+    def clear_pages(self, container: str, name: str, offset: int, length: int, *, lease: str | None = None) -> None: ...
+
+    def read(self, container: str, name: str, offset: int, length: int, *, snapshot: str | None = None) -> bytes:
+        """Return exactly `length` bytes of a page blob; never-written pages are zeros."""
+
+    def page_ranges(self, container: str, name: str, *, snapshot: str | None = None) -> Iterator[tuple[int, int]]:
+        """Yield (offset, length) of the ranges that hold data, in order."""
+
+    def set_metadata(self, container: str, name: str, metadata: Mapping[str, str], *, lease: str | None = None) -> None: ...
+
+    def snapshot(self, container: str, name: str, *, lease: str | None = None) -> str:
+        """Snapshot a page blob and return the snapshot's id (a timestamp string)."""
+
+    def acquire_lease(self, container: str, name: str) -> str:
+        """Take an infinite lease. `Conflict` while somebody holds one."""
+
+    def break_lease(self, container: str, name: str) -> None:
+        """Break whatever lease there is, at once."""
+
+    def copy_snapshot(self, container: str, name: str, snapshot: str, to_container: str, to_name: str) -> None:
+        """Copy a snapshot of a page blob to a new blob inside the account and wait for the end."""
+
+    def url(self, container: str, name: str) -> str:
+        """The blob's address, without credentials."""
+
+    def close(self) -> None: ...
