@@ -23,6 +23,19 @@ from dr.model.declaration import (
 )
 
 __all__ = [
-    "ConfigurationServer", "Declaration", "Disk", "Firmware", "HealthCheck", "Network", "PlanGroup", "ProcessServer",
-    "RecoveryPlan", "ReplicationPolicy", "Server", "Site", "Ssh", "Subnet", "Target",
+    "ConfigurationServer",
+    "Declaration",
+    "Disk",
+    "Firmware",
+    "HealthCheck",
+    "Network",
+    "PlanGroup",
+    "ProcessServer",
+    "RecoveryPlan",
+    "ReplicationPolicy",
+    "Server",
+    "Site",
+    "Ssh",
+    "Subnet",
+    "Target",
 ]

@@ -31,7 +31,9 @@ class BlobInfo:
 class BlobStore(Protocol):
     """Blobs of one storage account."""
 
-    def put(self, container: str, name: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+    def put(
+        self, container: str, name: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None
+    ) -> str:
         """Write a block blob and return its ETag. `Conflict` when a condition does not hold."""
 
     def get(self, container: str, name: str) -> tuple[bytes, str]:
@@ -59,7 +61,9 @@ class BlobStore(Protocol):
     def page_ranges(self, container: str, name: str, *, snapshot: str | None = None) -> Iterator[tuple[int, int]]:
         """Yield (offset, length) of the ranges that hold data, in order."""
 
-    def set_metadata(self, container: str, name: str, metadata: Mapping[str, str], *, lease: str | None = None) -> None: ...
+    def set_metadata(
+        self, container: str, name: str, metadata: Mapping[str, str], *, lease: str | None = None
+    ) -> None: ...
 
     def snapshot(self, container: str, name: str, *, lease: str | None = None) -> str:
         """Snapshot a page blob and return the snapshot's id (a timestamp string)."""
