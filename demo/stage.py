@@ -1,0 +1,127 @@
+"""The demo's stage: its folder, a checkout of its own, and the commands a person would type.
+
+    FOLDER/checkout/    a copy of this checkout (burns with the site, and is made afresh after the fire)
+    FOLDER/plans/       the declaration, with this run's ports and host key (in git at a real company)
+    FOLDER/local/       LIFEBOAT_LOCAL: cloud/ plays Azure, site/ burns
+    FOLDER/source/      the protected server's disk and keys (burns)
+    FOLDER/safe/        the break-glass secret, and nothing else
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+class CommandFailed(Exception):
+    """A command that a person would have typed did not end well."""
+
+
+@dataclass(slots=True)
+class Stage:
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def checkout(self) -> Path:
+        return self.folder / "checkout"
+
+    @property
+    def plans(self) -> Path:
+        return self.folder / "plans"
+
+    @property
+    def local(self) -> Path:
+        return self.folder / "local"
+
+    @property
+    def source(self) -> Path:
+        return self.folder / "source"
+
+    @property
+    def break_glass(self) -> Path:
+        return self.folder / "safe" / "break-glass"
+
+    def fresh_checkout(self) -> None:
+        """Lay out a checkout as a clone would: tracked and new files, nothing that git ignores."""
+        if self.checkout.exists():
+            shutil.rmtree(self.checkout)
+        names = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+            cwd=CHECKOUT,
+            check=True,
+            capture_output=True,
+        ).stdout.decode()
+        for name in filter(None, names.split("\0")):
+            if (CHECKOUT / name).is_file():
+                target = self.checkout / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(CHECKOUT / name, target)
+        (self.checkout / ".venv").symlink_to((CHECKOUT / ".venv").resolve())
+
+    def load_environment(self, extra: Mapping[str, str]) -> None:
+        """Do what `eval "$(bin/dr env)"` does in a shell."""
+        base = {**os.environ, "LIFEBOAT_LOCAL": str(self.local), "LIFEBOAT_PLANS": str(self.plans), **extra}
+        for name in ("PULUMI_HOME", "PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"):
+            if name not in extra:
+                base.pop(name, None)
+        self.environment = base
+        self.environment = base | json.loads(self.run("bin/dr", "env", "--json"))
+
+    def run(self, *command: str, timeout: float = 900, stdin: str | None = None) -> str:
+        """Run a command in the checkout and return its stdout; `CommandFailed` with all its output otherwise."""
+        result = subprocess.run(
+            command,
+            cwd=self.checkout,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            **({"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}),
+        )
+        if result.returncode != 0:
+            said = f"{result.stdout[-6000:]}\n{result.stderr[-6000:]}".strip()
+            raise CommandFailed(f"`{' '.join(command)}` ended with {result.returncode}:\n{said}")
+        return result.stdout
+
+    def dr(self, *arguments: str, timeout: float = 900) -> str:
+        return self.run("bin/dr", *arguments, timeout=timeout)
+
+    def dr_json(self, *arguments: str, timeout: float = 900) -> Any:
+        return json.loads(self.dr(*arguments, "--json", timeout=timeout))
+
+    def pulumi_up(self, stack: str, *arguments: str) -> int:
+        """Bring a stack up and return the number of resources that changed."""
+        summary = json.loads(self.run("pulumi", "up", "--yes", "--json", "--stack", stack, *arguments))
+        return changes(summary["changeSummary"])
+
+    def pulumi_preview(self, stack: str) -> int:
+        """Preview a stack and return the number of resources that would change."""
+        return changes(json.loads(self.run("pulumi", "preview", "--json", "--stack", stack))["changeSummary"])
+
+
+def changes(summary: Mapping[str, int]) -> int:
+    """Return how many resources a change summary of Pulumi touches."""
+    return sum(count for kind, count in summary.items() if kind not in {"same", "read"})
+
+
+def free_ports(count: int) -> Sequence[int]:
+    """Return loopback ports that are free now, all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
