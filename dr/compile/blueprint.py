@@ -56,6 +56,7 @@ class ProtectionBlueprint:
     crash_consistent_seconds: int
     rpo_threshold_seconds: int
     retention_seconds: int
+    firmware: str | None = None  # declared: "bios" | "uefi"; None: not compared with the server's
 
 
 @dataclass(frozen=True, slots=True)
