@@ -1,0 +1,299 @@
+"""Facts of a server before the agent is put on it: pure commands and parsers; `gather` is the one thin shell.
+
+Nothing is changed on the server. What cannot be found out is None or empty, never guessed; `blockers.py` judges.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dr.compile.blueprint import ProtectionBlueprint
+from dr.push.connection import Connection
+from dr.push.layout import TRACEFS_FOLDERS
+from dr.push.probes import Output, Probe, bundle, read, split
+
+FACTS_SECONDS = 180.0  # an emulated or starved server is slow; each single probe is quick
+REACH_SECONDS = 4
+# What the agent imports of the standard library and what minimal installations leave out.
+AGENT_MODULES = ("ctypes", "http.client", "json", "mmap", "ssl", "zipfile")
+PYTHONS = ("/usr/bin/python3", *(f"/usr/bin/python3.{minor}" for minor in range(13, 8, -1)))
+
+
+@dataclass(frozen=True, slots=True)
+class PythonFact:
+    """One interpreter; `missing` are standard modules that it cannot import."""
+
+    path: str
+    version: tuple[int, int]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFact:
+    """What the declared device is. `kind`: disk, partition, stacked, unsupported, not-a-device or absent."""
+
+    device: str
+    kind: str
+    node: str  # resolved, such as /dev/sda
+    parent: str  # of a partition
+    size_bytes: int
+    serial: str
+
+
+@dataclass(frozen=True, slots=True)
+class TraceFact:
+    mounted: str | None  # where tracefs is
+    supported: bool  # the kernel has it
+    event: bool  # block:block_rq_complete is there
+    lockdown: str  # "none", "integrity", "confidentiality" or empty
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything known of one server at one moment."""
+
+    privilege: str  # "root", "sudo" or "none"
+    privilege_complaint: str | None
+    system: str  # PRETTY_NAME
+    kernel: str
+    machine: str
+    boot_id: str
+    pythons: tuple[PythonFact, ...]
+    systemd: int | None  # version, None when it is not the running init
+    openssl: str | None
+    trace: TraceFact
+    free_bytes: Mapping[str, int]  # of / and /run
+    memory_available_bytes: int | None
+    processors: int
+    product_uuid: str
+    firmware: str  # "bios" or "uefi"
+    disks: Mapping[str, DiskFact]  # by declared name
+    other_disks: tuple[str, ...]  # "/dev/sda (256 GiB)"
+    clock_skew_seconds: float  # the server's minus ours
+    reach: Mapping[str, str]  # "address:port" -> open, refused, timeout, unresolved, failed or unknown
+
+    @property
+    def python(self) -> PythonFact | None:
+        """The first interpreter that the agent can run on."""
+        fitting = (p for p in self.pythons if (3, 9) <= p.version <= (3, 13) and not p.missing)
+        return next(fitting, None)
+
+
+def parse_os_release(output: Output) -> str:
+    values = dict(line.split("=", 1) for line in output.lines if "=" in line)
+    return values.get("PRETTY_NAME", values.get("ID", "unknown")).strip("\"'")
+
+
+def parse_pythons(output: Output) -> tuple[PythonFact, ...]:
+    """Each line: path, major, minor, then the missing modules."""
+    found: dict[tuple[int, int], PythonFact] = {}
+    for line in output.lines:
+        fields = line.split()
+        if len(fields) >= 3 and fields[1].isdigit() and fields[2].isdigit():
+            version = (int(fields[1]), int(fields[2]))
+            found.setdefault(version, PythonFact(fields[0], version, tuple(fields[3:])))
+    return tuple(found.values())
+
+
+def parse_systemd(output: Output) -> int | None:
+    """First line `running` when it is the init, then `systemd 252 (252.38-1~deb12u1)`."""
+    words = output.text.split()
+    if len(words) < 3 or words[0] != "running" or not words[2].split(".")[0].isdigit():
+        return None
+    return int(words[2].split(".")[0])
+
+
+def parse_openssl(output: Output) -> str | None:
+    return " ".join(output.lines[0].split()[:2]) if output.code == 0 and output.lines else None
+
+
+def parse_trace(output: Output) -> TraceFact:
+    words = dict(_pair(line) for line in output.lines)
+    lockdown = words.get("lockdown", "")
+    chosen = lockdown[lockdown.find("[") + 1 : lockdown.find("]")] if "[" in lockdown else ""
+    return TraceFact(words.get("mounted"), "supported" in words, "event" in words, chosen)
+
+
+def parse_space(output: Output) -> Mapping[str, int]:
+    """Each line: path, free blocks, block size."""
+    rows = (line.split() for line in output.lines)
+    return {row[0]: int(row[1]) * int(row[2]) for row in rows if len(row) == 3 and row[1].isdigit()}
+
+
+def parse_memory(output: Output) -> int | None:
+    for line in output.lines:
+        fields = line.split()
+        if fields[0] == "MemAvailable:" and fields[1].isdigit():
+            return int(fields[1]) * 1024
+    return None
+
+
+def parse_count(output: Output) -> int:
+    return int(output.text) if output.text.strip().isdigit() else 1
+
+
+def parse_line(output: Output) -> str:
+    return output.lines[0] if output.lines else ""
+
+
+def parse_uuid(output: Output) -> str:
+    return parse_line(output).lower()
+
+
+def parse_reach(output: Output) -> dict[str, str]:
+    """Each line: address:port and how it went."""
+    rows = (line.rsplit(" ", 1) for line in output.lines)
+    return {row[0]: row[1] for row in rows if len(row) == 2}
+
+
+def parse_disks(output: Output) -> tuple[str, ...]:
+    rows = (line.split() for line in output.lines)
+    return tuple(f"{row[0]} ({_size(int(row[1]) * 512)})" for row in rows if len(row) == 2 and int(row[1]) > 0)
+
+
+def _pair(line: str) -> tuple[str, str]:
+    word, _, value = line.partition(" ")
+    return word, value
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:.0f} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:.0f} MiB"
+
+
+def parse_disk(device: str, output: Output) -> DiskFact:
+    """Lines `word value`; see `disk_probe`."""
+    words = dict(_pair(line) for line in output.lines)
+    sectors = words.get("sectors", "")
+    return DiskFact(
+        device=device,
+        kind=words.get("kind", "absent"),
+        node=words.get("node", ""),
+        parent=words.get("parent", ""),
+        size_bytes=int(sectors) * 512 if sectors.isdigit() else 0,
+        serial=words.get("serial", "").strip(),
+    )
+
+
+def disk_probe(name: str, device: str) -> Probe[DiskFact]:
+    """Look at one declared device; the serial's sources are those of `docs/architecture.md`, "Agent"."""
+    command = f"""d={shlex.quote(device)}; [ -e "$d" ] || {{ echo kind absent; exit; }}
+r=$(readlink -f -- "$d"); n=${{r##*/}}; s=/sys/class/block/$n; echo node "$r"
+[ -b "$r" ] && [ -d "$s" ] || {{ echo kind not-a-device; exit; }}
+echo sectors "$(cat "$s/size")"
+for f in serial device/serial device/wwid wwid; do
+  [ -r "$s/$f" ] || continue; v=$(tr -d '\\000' <"$s/$f"); case "$v" in *[!\\ ]*) echo "serial $v"; break;; esac
+done
+case "$n" in zram*|ram*|pmem*|sr*|fd*) echo kind unsupported; exit;; esac
+if [ -e "$s/partition" ]; then p=$(readlink -f "$s/.."); echo parent "/dev/${{p##*/}}"; echo kind partition
+elif [ -n "$(ls "$s/slaves")" ]; then echo kind stacked
+else echo kind disk; fi"""
+    return Probe(f"disk-{name}", command, lambda output: parse_disk(device, output))
+
+
+def _reach_probe(addresses: Sequence[str]) -> Probe[dict[str, str]]:
+    code = f"""import socket, sys
+for a in sys.argv[1:]:
+    host, _, port = a.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), {REACH_SECONDS}).close(); r = "open"
+    except ConnectionRefusedError: r = "refused"
+    except socket.timeout: r = "timeout"
+    except socket.gaierror: r = "unresolved"
+    except OSError: r = "failed"
+    print(a, r)"""
+    words = " ".join(shlex.quote(address) for address in addresses)
+    return Probe("reach", f"p=$(command -v python3) || exit 1; $p -I -c {shlex.quote(code)} {words}", parse_reach)
+
+
+_PYTHON_CODE = f"""import sys
+m = []
+for n in {AGENT_MODULES!r}:
+    try: __import__(n)
+    except ImportError: m.append(n)
+print(sys.argv[1], sys.version_info[0], sys.version_info[1], *m)"""
+
+SYSTEM = Probe("system", "cat /etc/os-release", parse_os_release)
+KERNEL = Probe("kernel", "uname -r", parse_line)
+MACHINE = Probe("machine", "uname -m", parse_line)
+BOOT_ID = Probe("boot-id", "cat /proc/sys/kernel/random/boot_id", parse_line)
+PYTHON = Probe(
+    "pythons",
+    f"for p in {' '.join(PYTHONS)}; do [ -x $p ] && $p -I -c {shlex.quote(_PYTHON_CODE)} $p; done",
+    parse_pythons,
+)
+SYSTEMD = Probe("systemd", "[ -d /run/systemd/system ] && echo running; systemctl --version | head -n1", parse_systemd)
+OPENSSL = Probe("openssl", "openssl version", parse_openssl)
+TRACE = Probe(
+    "trace",
+    f"""grep -qw tracefs /proc/filesystems && echo supported
+for t in {" ".join(TRACEFS_FOLDERS)}; do
+  [ -d $t/instances ] || continue; echo mounted $t; [ -d $t/events/block/block_rq_complete ] && echo event; m=1; break
+done
+[ -n "$m" ] || {{ grep -qw __tracepoint_block_rq_complete /proc/kallsyms && echo event; }}
+echo lockdown "$(cat /sys/kernel/security/lockdown)" """,
+    parse_trace,
+)
+SPACE = Probe("space", "stat -f -c '%n %a %S' / /run", parse_space)
+MEMORY = Probe("memory", "cat /proc/meminfo", parse_memory)
+PROCESSORS = Probe("processors", "getconf _NPROCESSORS_ONLN", parse_count)
+PRODUCT_UUID = Probe("product-uuid", "cat /sys/class/dmi/id/product_uuid", parse_uuid)
+FIRMWARE = Probe("firmware", "[ -d /sys/firmware/efi ] && echo uefi || echo bios", parse_line)
+OTHER_DISKS = Probe(
+    "other-disks",
+    'for b in /sys/block/*; do case "${b##*/}" in loop*|ram*|zram*|dm-*|md*|sr*|fd*) ;; '
+    '*) echo "/dev/${b##*/} $(cat $b/size)";; esac; done',
+    parse_disks,
+)
+PROBES: tuple[Probe[object], ...] = (
+    SYSTEM, KERNEL, MACHINE, BOOT_ID, PYTHON, SYSTEMD, OPENSSL, TRACE, SPACE, MEMORY, PROCESSORS, PRODUCT_UUID,
+    FIRMWARE, OTHER_DISKS,
+)  # fmt: skip
+
+
+def gather(connection: Connection, protection: ProtectionBlueprint) -> Facts:
+    """Ask the server everything in two round trips; changes nothing there. Raises what `Connection.run` does."""
+    before = time.time()
+    clock = connection.run("date +%s.%N").text.strip()
+    skew = float(clock) - (before + time.time()) / 2 if clock.replace(".", "").isdigit() else 0.0
+    addresses = tuple(dict.fromkeys((protection.configuration_server, *protection.process_servers)))
+    reach = _reach_probe(addresses)
+    disks = {disk.name: disk_probe(disk.name, disk.device) for disk in protection.disks}
+    outputs = ask(connection, (*PROBES, reach, *disks.values()))
+    reached = read(reach, outputs)
+    return Facts(
+        privilege=_privilege(connection),
+        privilege_complaint=connection.privilege_complaint,
+        system=read(SYSTEM, outputs),
+        kernel=read(KERNEL, outputs),
+        machine=read(MACHINE, outputs),
+        boot_id=read(BOOT_ID, outputs),
+        pythons=read(PYTHON, outputs),
+        systemd=read(SYSTEMD, outputs),
+        openssl=read(OPENSSL, outputs),
+        trace=read(TRACE, outputs),
+        free_bytes=read(SPACE, outputs),
+        memory_available_bytes=read(MEMORY, outputs),
+        processors=read(PROCESSORS, outputs),
+        product_uuid=read(PRODUCT_UUID, outputs),
+        firmware=read(FIRMWARE, outputs),
+        disks={name: read(probe, outputs) for name, probe in disks.items()},
+        other_disks=read(OTHER_DISKS, outputs),
+        clock_skew_seconds=skew,
+        reach={address: reached.get(address, "unknown") for address in addresses},
+    )
+
+
+def ask(connection: Connection, probes: Sequence[Probe[object]]) -> dict[str, Output]:
+    """Run `probes` in one round trip, as root where we may."""
+    nonce = f"=={secrets.token_hex(12)}"
+    return split(connection.run(bundle(probes, nonce), seconds=FACTS_SECONDS).text, nonce)
+
+
+def _privilege(connection: Connection) -> str:
+    if connection.privilege_complaint is not None:
+        return "none"
+    return "sudo" if connection.uses_sudo else "root"

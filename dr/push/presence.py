@@ -1,0 +1,194 @@
+"""What of the agent is on a server now: pure probes and parsers, and the judgement of its identity.
+
+The private key is looked at on the server only (its public half, its owner and mode).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+
+from dr.push import layout
+from dr.push.connection import Connection
+from dr.push.facts import ask
+from dr.push.probes import Output, Probe, read
+
+RENEW_BEFORE = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class PathState:
+    """One path that we own; `sha256` is empty for a folder."""
+
+    mode: int
+    owner: str  # "0:0"
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnitState:
+    """The unit as systemd sees it. `digest` is that of the installation the running agent was started from."""
+
+    active: str  # active, activating, inactive, failed
+    sub: str
+    enabled: str
+    reload_needed: bool
+    pid: int
+    restarts: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Everything of ours on one server."""
+
+    paths: Mapping[str, PathState]  # folders and files that exist
+    trees: tuple[str, ...]  # of `layout.TREES`, those that exist
+    config: Mapping[str, Any] | None  # None when missing or not JSON
+    certificate_pem: bytes
+    authority_pem: bytes
+    key_public_pem: bytes
+    unit: UnitState
+    trace_instance: str | None
+
+    @property
+    def anything(self) -> bool:
+        """Whether any trace of the agent is there."""
+        left = (self.paths, self.trees, self.trace_instance, self.unit.pid, self.unit.enabled == "enabled")
+        return any(left)
+
+
+def parse_paths(output: Output) -> Mapping[str, PathState]:
+    """Each line: hexadecimal mode, uid:gid, SHA-256 or `-`, path."""
+    found = {}
+    for line in output.lines:
+        mode, owner, digest, path = line.split(" ", 3)
+        found[path] = PathState(int(mode, 16) & 0o7777, owner, "" if digest == "-" else digest)
+    return found
+
+
+def parse_config(output: Output) -> Mapping[str, Any] | None:
+    try:
+        value = json.loads(output.text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def parse_pem(output: Output) -> bytes:
+    return output.text.strip().encode() + b"\n" if "-----BEGIN" in output.text else b""
+
+
+def parse_unit(output: Output) -> UnitState:
+    """Lines `Property=value` of `systemctl show`, and our own `Digest=`."""
+    values = dict(line.split("=", 1) for line in output.lines if "=" in line)
+    pid, restarts = values.get("MainPID", ""), values.get("NRestarts", "")
+    return UnitState(
+        active=values.get("ActiveState", "inactive"),
+        sub=values.get("SubState", "dead"),
+        enabled=values.get("UnitFileState", ""),
+        reload_needed=values.get("NeedDaemonReload") == "yes",
+        pid=int(pid) if pid.isdigit() else 0,
+        restarts=int(restarts) if restarts.isdigit() else 0,
+        digest=values.get("Digest", ""),
+    )
+
+
+def parse_first(output: Output) -> str | None:
+    return output.lines[0] if output.lines else None
+
+
+def parse_lines(output: Output) -> tuple[str, ...]:
+    return tuple(output.lines)
+
+
+_OWNED = " ".join(place.path for place in (*layout.FOLDERS, *layout.FILES))
+PATHS = Probe(
+    "paths",
+    f"""for p in {_OWNED}; do
+  [ -e "$p" ] || [ -L "$p" ] || continue
+  h=-; [ -f "$p" ] && {{ h=$(sha256sum <"$p"); h=${{h%% *}}; }}; echo "$(stat -c '%f %u:%g' "$p") $h $p"
+done""",
+    parse_paths,
+)
+TREES = Probe("trees", f'for p in {" ".join(layout.TREES)}; do [ -e "$p" ] && echo "$p"; done; true', parse_lines)
+CONFIG = Probe("config", f"cat {layout.CONFIG}", parse_config)
+CERTIFICATE = Probe("certificate", f"cat {layout.CERTIFICATE}", parse_pem)
+AUTHORITY = Probe("authority", f"cat {layout.CA_CERTIFICATE}", parse_pem)
+KEY_PUBLIC = Probe("key-public", f"openssl pkey -in {layout.KEY} -pubout", parse_pem)
+UNIT = Probe(
+    "unit",
+    f"""systemctl show {layout.UNIT} -p ActiveState -p SubState -p UnitFileState -p NeedDaemonReload -p MainPID -p NRestarts
+pid=$(systemctl show {layout.UNIT} -p MainPID); pid=${{pid#MainPID=}}
+[ "${{pid:-0}}" != 0 ] && tr '\\000' '\\n' </proc/$pid/environ | sed -n 's/^{layout.DIGEST_VARIABLE}=/Digest=/p'""",
+    parse_unit,
+)
+_INSTANCES = " ".join(f"{folder}/instances/{layout.TRACEFS_INSTANCE}" for folder in layout.TRACEFS_FOLDERS)
+TRACE_INSTANCE = Probe(
+    "trace-instance", f'for i in {_INSTANCES}; do [ -d "$i" ] && echo "$i" && break; done', parse_first
+)
+PROBES: tuple[Probe[object], ...] = (
+    PATHS, TREES, CONFIG, CERTIFICATE, AUTHORITY, KEY_PUBLIC, UNIT, TRACE_INSTANCE,
+)  # fmt: skip
+
+
+def look(connection: Connection) -> Presence:
+    """Ask the server what of the agent is there, in one round trip. Raises what `Connection.run` does."""
+    outputs = ask(connection, PROBES)
+    return Presence(
+        paths=read(PATHS, outputs),
+        trees=read(TREES, outputs),
+        config=read(CONFIG, outputs),
+        certificate_pem=read(CERTIFICATE, outputs),
+        authority_pem=read(AUTHORITY, outputs),
+        key_public_pem=read(KEY_PUBLIC, outputs),
+        unit=read(UNIT, outputs),
+        trace_instance=read(TRACE_INSTANCE, outputs),
+    )
+
+
+def certificate_problem(presence: Presence, *, authority_pem: bytes, uri: str, now: datetime) -> str | None:
+    """Say why the agent needs a new certificate, or None when the one it has will do."""
+    if not presence.certificate_pem:
+        return "there is none"
+    try:
+        certificate = x509.load_pem_x509_certificate(presence.certificate_pem)
+        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(authority_pem))
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+        return "it is not of this site's CA"
+    if names.get_values_for_type(x509.UniformResourceIdentifier) != [uri]:
+        return "it speaks for another server"
+    if _public_pem(certificate) != presence.key_public_pem.strip():
+        return "it does not belong to the key"
+    if certificate.not_valid_after_utc - now < RENEW_BEFORE:
+        return f"it ends on {certificate.not_valid_after_utc:%Y-%m-%d}"
+    return None
+
+
+def certificate_end(certificate_pem: bytes) -> datetime | None:
+    """Return when the certificate ends, or None when it cannot be read."""
+    try:
+        return x509.load_pem_x509_certificate(certificate_pem).not_valid_after_utc.astimezone(UTC)
+    except ValueError:
+        return None
+
+
+def certificate_fingerprint(certificate_pem: bytes) -> str | None:
+    """Return the certificate's SHA-256 in hexadecimal, or None when it cannot be read."""
+    try:
+        return x509.load_pem_x509_certificate(certificate_pem).fingerprint(hashes.SHA256()).hex()
+    except ValueError:
+        return None
+
+
+def _public_pem(certificate: x509.Certificate) -> bytes:
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return certificate.public_key().public_bytes(serialization.Encoding.PEM, form).strip()

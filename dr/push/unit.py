@@ -1,0 +1,109 @@
+"""The agent's systemd unit: limits that protect the server, hardening that leaves the agent what it needs.
+
+Left out on purpose, because each would break the agent:
+- `ProtectKernelTunables`: makes tracefs read-only.
+- `PrivateDevices`, `ProtectClock` (it implies a list of devices): hide the disks.
+- `PrivateTmp`, `ProtectHome=yes`: lay another file system over one that must be frozen.
+- `MemoryDenyWriteExecute`: ctypes makes closures.
+- `KillMode=mixed`: kills the watchdogs at once when the agent dies; with `control-group` they get SIGTERM, which
+  they outlive, and the time to thaw.
+"""
+
+from __future__ import annotations
+
+from dr.push.layout import CACHE_FOLDER, CONFIG, DIGEST_VARIABLE, PROGRAM, RUNTIME_FOLDER
+
+BASE_MEMORY_BYTES = 256 << 20
+CHUNK_BYTES = 64 << 10  # tracking granularity: one byte of map for each
+STOP_SECONDS = 20  # longer than a freeze may last and an agent's buffers take to drop
+
+# What it does with each: SYS_ADMIN: FIFREEZE and tracefs; IPC_LOCK: mlockall; SYS_RESOURCE, SYS_NICE: its
+# watchdogs; DAC_*: to open a mount point that root has no rights on; KILL: to end its watchdogs.
+CAPABILITIES = (
+    "CAP_SYS_ADMIN",
+    "CAP_IPC_LOCK",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_NICE",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_KILL",
+)
+
+_UNIT = """\
+[Unit]
+Description=Lifeboat Mobility agent
+Documentation=file://{config}
+Wants=network-online.target sys-kernel-tracing.mount
+After=network-online.target local-fs.target sys-kernel-tracing.mount
+StartLimitIntervalSec=0
+
+[Service]
+Type=simple
+Environment={variable}={digest}
+ExecStart={python} -I {program} run --config {config}
+Restart=always
+RestartSec=1
+KillMode=control-group
+TimeoutStopSec={stop_seconds}
+UMask=0077
+WorkingDirectory=/
+
+RuntimeDirectory={runtime}
+RuntimeDirectoryMode=0700
+RuntimeDirectoryPreserve=yes
+CacheDirectory={cache}
+CacheDirectoryMode=0700
+
+MemoryMax={memory_bytes}
+MemorySwapMax=0
+TasksMax=128
+CPUWeight=50
+CPUQuota=100%
+IOWeight=50
+Nice=5
+OOMScoreAdjust=-500
+LimitMEMLOCK=infinity
+LimitNOFILE=4096
+LimitCORE=0
+
+CapabilityBoundingSet={capabilities}
+NoNewPrivileges=yes
+ProtectSystem=strict
+ReadWritePaths=/run/{runtime} /var/cache/{cache}
+ProtectHome=read-only
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def render(*, python: str, digest: str, disk_bytes: int) -> bytes:
+    """Return the unit file for the interpreter `python` and disks of `disk_bytes` together."""
+    text = _UNIT.format(
+        config=CONFIG,
+        program=PROGRAM,
+        python=python,
+        variable=DIGEST_VARIABLE,
+        digest=digest,
+        stop_seconds=STOP_SECONDS,
+        runtime=RUNTIME_FOLDER.removeprefix("/run/"),
+        cache=CACHE_FOLDER.removeprefix("/var/cache/"),
+        memory_bytes=BASE_MEMORY_BYTES + map_bytes(disk_bytes),
+        capabilities=" ".join(CAPABILITIES),
+    )
+    return text.encode()
+
+
+def map_bytes(disk_bytes: int) -> int:
+    """Return what the tracker's maps take in memory for disks of `disk_bytes` together."""
+    return -(-disk_bytes // CHUNK_BYTES)
