@@ -1,0 +1,172 @@
+"""`dr:index:SiteServers`: what `dr serve` needs on the site's machine: `config.json`, its certificates, the operator's.
+
+Rules:
+- `config.json` is written last and removed first: `dr serve` waits for it, so it never sees half a site.
+- Keys are made here and written to files of mode 0600; the state knows only when the certificates end.
+- Certificates are made anew when a name or address changes, when one is missing, and 30 days before they end.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+
+from dr.certificates.authority import identity_uri, issue
+from dr.durable import sync_folder, write_durably
+from dr.errors import LifeboatError
+from dr.provider.certificate_authority import open_authority
+from dr.provider.resource import Properties, ResourceType, Session
+from dr.provider.site_answer import site_answer
+from dr.provider.world import World
+from dr.target.folders import LOCAL_SUBSCRIPTION
+
+CERTIFICATE_DAYS = 825
+RENEW_BEFORE = timedelta(days=30)
+SERVE_WAIT_SECONDS = 30.0
+SERVE_POLL_SECONDS = 0.5
+
+_FILES = ("tls/ca.crt", "tls/server.crt", "tls/server.key", "operator/operator.crt", "operator/operator.key")
+
+
+class SiteServers(ResourceType):
+    name = "SiteServers"
+    required = (
+        "site",
+        "subscription",
+        "storageAccount",
+        "certificateAuthority",
+        "configurationServer",  # "address:port"
+        "processServers",  # [{"name", "address"}], address is "address:port"
+        "servers",  # {NAME: {"protection_epoch", "rpo_threshold_seconds", …}} as config.json has them
+    )
+    in_place = frozenset({"configurationServer", "processServers", "servers", "storageAccount"})
+    unclear = frozenset({"certificatesUntil"})
+
+    def __init__(self, world: World, *, wait_seconds: float = SERVE_WAIT_SECONDS) -> None:
+        self._world = world
+        self._wait_seconds = wait_seconds
+
+    def due(self, state: Properties) -> str | None:
+        until = state.get("certificatesUntil")
+        if until is None or self._world.now() + RENEW_BEFORE >= datetime.fromisoformat(until):
+            return "certificatesUntil"
+        return None
+
+    def create(self, inputs: Properties, session: Session) -> tuple[str, Properties]:
+        until = self._write(inputs, session)
+        return inputs["site"], {**inputs, "certificatesUntil": until}
+
+    def read(self, resource_id: str, state: Properties, session: Session) -> Properties | None:
+        folder = self._world.site
+        try:
+            config = json.loads((folder / "config.json").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        if not all((folder / name).is_file() for name in _FILES):
+            return {name: value for name, value in state.items() if name != "certificatesUntil"}
+        return {**state, **_actual(config, state)}
+
+    def update(self, resource_id: str, state: Properties, inputs: Properties, session: Session) -> Properties:
+        return {**inputs, "certificatesUntil": self._write(inputs, session)}
+
+    def delete(self, resource_id: str, state: Properties, session: Session) -> None:
+        folder = self._world.site
+        for name in ("config.json", *_FILES):
+            (folder / name).unlink(missing_ok=True)
+
+    def _write(self, inputs: Properties, session: Session) -> str:
+        folder = self._world.site
+        for part in ("tls", "operator"):
+            (folder / part).mkdir(mode=0o700, parents=True, exist_ok=True)
+        until = self._issue(folder, inputs)
+        config = json.dumps(configuration(inputs), indent=2, sort_keys=True).encode() + b"\n"
+        write_durably(folder / "config.json", config)
+        sync_folder(folder)
+        self._await_servers(inputs, session)
+        return until
+
+    def _issue(self, folder: Path, inputs: Properties) -> str:
+        authority = open_authority(self._world.key_store(inputs["subscription"]), inputs["certificateAuthority"])
+        site, now = inputs["site"], self._world.now()
+        servers = inputs["processServers"]
+        hosts = {_host(inputs["configurationServer"]), *(_host(server["address"]) for server in servers), "127.0.0.1"}
+        server = identity_uri(site, "server", servers[0]["name"] if servers else site)
+        operator = identity_uri(site, "operator", "site")
+        cert, key = issue(authority, uri=server, addresses=sorted(hosts), days=CERTIFICATE_DAYS, now=now)
+        operator_cert, operator_key = issue(authority, uri=operator, days=CERTIFICATE_DAYS, now=now)
+        contents = (authority.cert_pem, cert, key, operator_cert, operator_key)
+        for name, content in zip(_FILES, contents, strict=True):
+            write_durably(folder / name, content)
+        return x509.load_pem_x509_certificate(cert).not_valid_after_utc.isoformat()
+
+    def _await_servers(self, inputs: Properties, session: Session) -> None:
+        port = _port(inputs["configurationServer"])
+        deadline = time.monotonic() + self._wait_seconds
+        while True:
+            reason = self._ask(port)
+            if reason is None:
+                return
+            if time.monotonic() >= deadline or session.cancelled.is_set():
+                session.warn(
+                    f"the configuration server does not answer on port {port} ({reason}): nothing is replicated until it "
+                    "does. Remedy: start `dr serve` on the site's machine"
+                )
+                return
+            session.progress(f"waiting for the configuration server on port {port}: {reason}")
+            session.cancelled.wait(SERVE_POLL_SECONDS)
+
+    def _ask(self, port: int) -> str | None:
+        """Return why the configuration server does not answer with the certificates just written, or None."""
+        try:
+            site_answer(self._world.site, port)
+        except LifeboatError as error:
+            return error.message
+        return None
+
+
+def configuration(inputs: Properties) -> dict[str, Any]:
+    """Return the content of `config.json`, as `dr serve` reads it."""
+    # On target local everything stays on the loopback interface; a guest reaches that through its own gateway.
+    listen = "127.0.0.1" if inputs["subscription"] == LOCAL_SUBSCRIPTION else "0.0.0.0"  # noqa: S104 - a real site's server
+    process_server = inputs["processServers"][0]
+    return {
+        "site": inputs["site"],
+        "subscription": inputs["subscription"],
+        "storage_account": inputs["storageAccount"],
+        "configuration_server": {"listen": listen, "port": _port(inputs["configurationServer"])},
+        "process_server": {
+            "name": process_server["name"],
+            "listen": listen,
+            "port": _port(process_server["address"]),
+        },
+        "servers": {name: dict(values) for name, values in inputs["servers"].items()},
+    }
+
+
+def _actual(config: Mapping[str, Any], state: Properties) -> Properties:
+    """Return the inputs that `config.json` differs in from what was declared, as they are there."""
+    declared = configuration(state)
+    if config == declared:
+        return {}
+    differing: dict[str, Any] = {}
+    if config.get("servers") != declared["servers"]:
+        differing["servers"] = config.get("servers") or {}
+    if config.get("storage_account") != declared["storage_account"]:
+        differing["storageAccount"] = config.get("storage_account") or ""
+    if not differing:
+        differing["servers"] = {}
+    return differing
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0].strip("[]")
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2])

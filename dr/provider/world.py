@@ -1,0 +1,67 @@
+"""Everything the resource types touch, handed to them in one record.
+
+Imports of stores and SSH are late: a provider that only issues certificates need not load the Azure SDK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from dr.target.folders import Folders
+
+if TYPE_CHECKING:
+    from dr.target.secrets import KeyStore
+    from dr.vault.store import BlobStore
+
+
+class Reach(Protocol):
+    def __call__(
+        self, subscription: str, resource_group: str, vm_name: str, address: str, port: int
+    ) -> tuple[str, int]:
+        """Return host and port under which a VM's port is reached from here."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The real one is `World.real()`."""
+
+    open_store: Callable[[str, str], BlobStore]  # (subscription, account)
+    key_store: Callable[[str], KeyStore]  # (subscription)
+    reach: Reach
+    site: Path  # the site's folder on this machine
+    configuration: Mapping[str, str]  # settings `dr:…` of the stack
+    now: Callable[[], datetime]
+
+    @classmethod
+    def real(cls, configuration: Mapping[str, str]) -> World:
+        """Return the world of this machine and its environment."""
+        return cls(
+            open_store=_open_store,
+            key_store=_key_store,
+            reach=_reach,
+            site=Folders.from_environment().site,
+            configuration=configuration,
+            now=lambda: datetime.now(UTC),
+        )
+
+
+def _open_store(subscription: str, account: str) -> BlobStore:
+    from dr.target.stores import open_store  # noqa: PLC0415 - loads the Azure SDK
+
+    return open_store(subscription, account)
+
+
+def _key_store(subscription: str) -> KeyStore:
+    from dr.target.secrets import key_store  # noqa: PLC0415 - loads cryptography
+
+    return key_store(subscription)
+
+
+def _reach(subscription: str, resource_group: str, vm_name: str, address: str, port: int) -> tuple[str, int]:
+    from dr.target.reach import reach  # noqa: PLC0415 - loads the target
+
+    return reach(subscription, resource_group, vm_name, address, port)

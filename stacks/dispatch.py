@@ -1,0 +1,93 @@
+"""From a stack's name to its program: split the name, tie the stack to its target, load, compile, call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pulumi
+
+from dr.compile import compile_failover, compile_site, compile_vault
+from dr.errors import Refused
+from dr.model.declaration import Declaration
+from dr.schema import load
+from dr.target.folders import LOCAL_SUBSCRIPTION
+
+LOCAL = "local"
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class StackName:
+    purpose: str  # "vault", "site", "failover"
+    plan: str  # "" where the purpose has none
+    target: str
+
+
+def split(stack: str) -> StackName:
+    """Return the parts of PURPOSE-TARGET or PURPOSE-PLAN-TARGET; `Refused` when the name is no such thing."""
+    purpose, _, rest = stack.partition("-")
+    plan, _, target = rest.rpartition("-")
+    wants_plan = purpose == "failover"
+    if purpose not in PROGRAMS or not target or wants_plan != bool(plan):
+        raise Refused(
+            f'"{stack}" is no name of a stack of this project',
+            remedy="name it vault-TARGET, site-TARGET or failover-PLAN-TARGET, where TARGET is local or azure",
+        )
+    return StackName(purpose, plan, target)
+
+
+def tie_to_target(target: str, subscription: str) -> None:
+    """Raise `Refused` unless the subscription belongs to the target that the stack is named for."""
+    if (target == LOCAL) != (subscription == LOCAL_SUBSCRIPTION):
+        wanted = LOCAL_SUBSCRIPTION if target == LOCAL else "the subscription of that target"
+        raise Refused(
+            f"this stack belongs to target {target}, and azure-native:subscriptionId is {subscription}",
+            remedy=f"pulumi config set azure-native:subscriptionId {wanted}, or select the stack of the other target",
+        )
+
+
+def run(stack: str) -> None:
+    """Declare the resources of `stack`. Raises the errors of `dr.errors`, before the first registration."""
+    name = split(stack)
+    subscription = pulumi.Config("azure-native").get("subscriptionId")
+    if not subscription:
+        raise Refused(
+            "azure-native:subscriptionId is not set for this stack",
+            remedy='run `eval "$(dr env)"` and `pulumi config set azure-native:subscriptionId ID`',
+        )
+    tie_to_target(name.target, subscription)
+    declaration = load(Path(os.environ.get("LIFEBOAT_PLANS") or CHECKOUT / "plans"))
+    PROGRAMS[name.purpose](name, declaration, subscription)
+
+
+def _vault(name: StackName, declaration: Declaration, subscription: str) -> None:
+    from stacks import vault  # noqa: PLC0415 - each program loads only its own part of the SDK
+
+    vault.program(compile_vault(declaration, subscription), subscription)
+
+
+def _site(name: StackName, declaration: Declaration, subscription: str) -> None:
+    from stacks import site  # noqa: PLC0415 - as above; and never a plain `import site`, which is Python's own
+
+    site.program(compile_site(declaration, subscription), subscription)
+
+
+def _failover(name: StackName, declaration: Declaration, subscription: str) -> None:
+    from dr.failover.preflight import check_points  # noqa: PLC0415 - loads the Azure SDK
+    from stacks import failover  # noqa: PLC0415 - as above
+
+    config = pulumi.Config("dr")
+    run, selector = config.get("run") or "r1", config.get("point") or "latest"
+    blueprint = compile_failover(declaration, name.plan, run, selector, subscription)
+    check_points(blueprint, subscription)
+    failover.program(blueprint, subscription, source_may_be_alive=config.get("sourceMayBeAlive"))
+
+
+PROGRAMS: dict[str, Callable[[StackName, Declaration, str], None]] = {
+    "vault": _vault,
+    "site": _site,
+    "failover": _failover,
+}

@@ -1,0 +1,222 @@
+"""The resource types of the provider "dr" as the programs use them.
+
+Only their shape: what they do is in `dr/provider`. Names on the wire are camelCase, as everywhere in Pulumi.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pulumi
+
+from dr.compile.blueprint import CheckBlueprint, ProtectionBlueprint, SiteBlueprint
+
+
+def _output(resource: pulumi.CustomResource, name: str) -> pulumi.Output[Any]:
+    return cast("pulumi.Output[Any]", pulumi.get(resource, name))
+
+
+class CertificateAuthority(pulumi.CustomResource):
+    """The site's private CA; `certificate` is its public part."""
+
+    def __init__(
+        self, name: str, *, authority: str, site: str, subscription: str, opts: pulumi.ResourceOptions
+    ) -> None:
+        properties = {"name": authority, "site": site, "subscription": subscription, "certificate": None}
+        super().__init__("dr:index:CertificateAuthority", name, properties, opts)
+
+    @property
+    def certificate(self) -> pulumi.Output[str]:
+        return _output(self, "certificate")
+
+
+class SiteServers(pulumi.CustomResource):
+    """Configuration and certificates of the site's configuration server and process servers."""
+
+    def __init__(
+        self, name: str, *, blueprint: SiteBlueprint, subscription: str, opts: pulumi.ResourceOptions
+    ) -> None:
+        properties = {
+            "site": blueprint.site,
+            "subscription": subscription,
+            "storageAccount": blueprint.storage_account,
+            "certificateAuthority": blueprint.certificate_authority,
+            "configurationServer": blueprint.configuration_server,
+            "processServers": [{"name": name, "address": address} for name, address in blueprint.process_servers],
+            "servers": {protection.server: _policy(protection) for protection in blueprint.protections},
+        }
+        super().__init__("dr:index:SiteServers", name, properties, opts)
+
+
+def _policy(protection: ProtectionBlueprint) -> dict[str, int]:
+    # The keys are those of config.json, which `dr serve` reads. Failover raises the epoch; a declaration starts at 1.
+    return {
+        "protection_epoch": 1,
+        "rpo_threshold_seconds": protection.rpo_threshold_seconds,
+        "crash_consistent_seconds": protection.crash_consistent_seconds,
+        "retention_seconds": protection.retention_seconds,
+    }
+
+
+class Protection(pulumi.CustomResource):
+    """The agent on one server."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        blueprint: SiteBlueprint,
+        protection: ProtectionBlueprint,
+        subscription: str,
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        properties = {
+            "site": blueprint.site,
+            "subscription": subscription,
+            "certificateAuthority": blueprint.certificate_authority,
+            "server": protection.server,
+            "ssh": {
+                "address": protection.ssh_address,
+                "port": protection.ssh_port,
+                "user": protection.ssh_user,
+                "keyFile": protection.ssh_key_file,
+                "keyEnv": protection.ssh_key_env,
+                "hostKey": protection.ssh_host_key,
+            },
+            "disks": [
+                {"name": disk.name, "device": disk.device, "replica": disk.replica, "digests": disk.digests}
+                for disk in protection.disks
+            ],
+            "processServers": list(protection.process_servers),
+            "configurationServer": protection.configuration_server,
+            "firmware": protection.firmware,
+        }
+        super().__init__("dr:index:Protection", name, properties, opts)
+
+
+class RecoveryPoint(pulumi.CustomResource):
+    """The point of one server that a selector stood for when the run began."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        subscription: str,
+        account: str,
+        server: str,
+        plan: str,
+        run: str,
+        selector: str,
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        properties = {
+            "subscription": subscription,
+            "account": account,
+            "server": server,
+            "plan": plan,
+            "run": run,
+            "selector": selector,
+            "pointId": None,
+            "cutTime": None,
+            "firmware": None,
+            "disks": None,
+        }
+        super().__init__("dr:index:RecoveryPoint", name, properties, opts)
+
+    @property
+    def point_id(self) -> pulumi.Output[str]:
+        return _output(self, "pointId")
+
+    @property
+    def cut_time(self) -> pulumi.Output[str]:
+        return _output(self, "cutTime")
+
+    def blob(self, disk: str) -> pulumi.Output[str]:
+        """Return the replica that the disk's content is in."""
+        return _output(self, "disks").apply(lambda disks: _disk(disks, disk)["blob"])
+
+    def snapshot(self, disk: str) -> pulumi.Output[str]:
+        """Return the snapshot of that replica."""
+        return _output(self, "disks").apply(lambda disks: _disk(disks, disk)["snapshot"])
+
+
+def _disk(disks: Sequence[Any], name: str) -> Any:
+    return next(disk for disk in disks if disk["name"] == name)
+
+
+class BlobCopy(pulumi.CustomResource):
+    """A copy of one snapshot; `url` is what a managed disk is imported from."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        subscription: str,
+        account: str,
+        source_container: str,
+        source_blob: pulumi.Input[str],
+        snapshot: pulumi.Input[str],
+        container: str,
+        blob: str,
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        properties = {
+            "subscription": subscription,
+            "account": account,
+            "sourceContainer": source_container,
+            "sourceBlob": source_blob,
+            "snapshot": snapshot,
+            "container": container,
+            "blob": blob,
+            "url": None,
+            "sizeBytes": None,
+        }
+        super().__init__("dr:index:BlobCopy", name, properties, opts)
+
+    @property
+    def url(self) -> pulumi.Output[str]:
+        return _output(self, "url")
+
+
+class HealthCheck(pulumi.CustomResource):
+    """Passes when a recovered server answers."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        subscription: str,
+        resource_group: pulumi.Input[str],
+        vm_name: pulumi.Input[str],
+        address: str,
+        check: CheckBlueprint,
+        triggers: Sequence[pulumi.Input[str]],
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        properties = {
+            "subscription": subscription,
+            "resourceGroup": resource_group,
+            "vmName": vm_name,
+            "address": address,
+            "kind": check.kind,
+            "port": check.port,
+            "path": check.path or None,
+            "status": check.status or None,
+            "contains": check.contains,
+            "timeout": check.timeout_seconds,
+            "triggers": list(triggers),
+            "state": None,
+            "passedAt": None,
+            "endpoint": None,
+            "lastAnswer": None,
+        }
+        super().__init__("dr:index:HealthCheck", name, properties, opts)
+
+    @property
+    def passed_at(self) -> pulumi.Output[str]:
+        return _output(self, "passedAt")
+
+    @property
+    def endpoint(self) -> pulumi.Output[str]:
+        return _output(self, "endpoint")
