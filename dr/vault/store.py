@@ -56,20 +56,22 @@ class BlobStore(Protocol):
     def clear_pages(self, container: str, name: str, offset: int, length: int, *, lease: str | None = None) -> None: ...
 
     def read(self, container: str, name: str, offset: int, length: int, *, snapshot: str | None = None) -> bytes:
-        """Return exactly `length` bytes of a page blob; never-written pages are zeros."""
+        """Return exactly `length` bytes of a page blob; never-written pages are zeros. `Refused` `out-of-range`."""
 
     def page_ranges(self, container: str, name: str, *, snapshot: str | None = None) -> Iterator[tuple[int, int]]:
         """Yield (offset, length) of the ranges that hold data, in order."""
 
-    def set_metadata(
-        self, container: str, name: str, metadata: Mapping[str, str], *, lease: str | None = None
-    ) -> None: ...
+    def set_metadata(self, container: str, name: str, metadata: Mapping[str, str], *, lease: str | None = None) -> str:
+        """Replace the metadata and return the new ETag; every change of pages or metadata makes another one."""
 
     def snapshot(self, container: str, name: str, *, lease: str | None = None) -> str:
         """Snapshot a page blob and return the snapshot's id (a timestamp string)."""
 
     def acquire_lease(self, container: str, name: str) -> str:
         """Take an infinite lease. `Conflict` while somebody holds one."""
+
+    def change_lease(self, container: str, name: str, lease: str) -> str:
+        """Swap a lease that is held for a new id, so that late requests under the old one fail. `Conflict`."""
 
     def break_lease(self, container: str, name: str) -> None:
         """Break whatever lease there is, at once."""

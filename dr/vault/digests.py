@@ -1,0 +1,124 @@
+"""The digest table of one disk: 16 bytes per 64 KiB chunk, and the Merkle root over it. Pure.
+
+| entry | meaning |
+| --- | --- |
+| 16 x `00` | never written, or zeros: the content is zeros |
+| 16 x `ff` | unknown: the page may be old, new or torn |
+| else | BLAKE2b-128 of the chunk's content (the last chunk of a disk may be shorter) |
+
+The table is stored as it is, padded with zeros to 512 bytes. It never claims more than is stored: whoever writes a
+chunk sets its entry to unknown first, durably. The Merkle tree is defined in `docs/formats/recovery-point.md`: leaves
+are pieces of 4,096 bytes of the table, so that a cut costs by what changed and not by the disk's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+
+from dr.errors import Corrupt
+
+CHUNK_BYTES = 64 << 10
+ENTRY_BYTES = 16
+ZERO = bytes(ENTRY_BYTES)
+UNKNOWN = b"\xff" * ENTRY_BYTES
+PAGE_BYTES = 512
+LEAF_BYTES = 4096
+# Two digest pages closer than this go out in one write: a request costs more than these bytes.
+MERGE_GAP_BYTES = 32 << 10
+_WRITE_BYTES = 4 << 20
+
+
+def chunk_count(size_bytes: int) -> int:
+    """Return the number of chunks of a disk."""
+    return -(-size_bytes // CHUNK_BYTES)
+
+
+def table_blob_size(size_bytes: int) -> int:
+    """Return the size of the page blob that holds the table."""
+    return -(-chunk_count(size_bytes) * ENTRY_BYTES // PAGE_BYTES) * PAGE_BYTES
+
+
+def digest(content: bytes | None) -> bytes:
+    """Return the entry of a chunk's content; None means zeros."""
+    if content is None or not any_set(content):
+        return ZERO
+    return blake2b(content, digest_size=ENTRY_BYTES).digest()
+
+
+_ZEROS = bytes(CHUNK_BYTES)
+
+
+def any_set(content: bytes) -> bool:
+    """Tell whether a chunk holds anything but zeros."""
+    return content != (_ZEROS if len(content) == CHUNK_BYTES else bytes(len(content)))
+
+
+class DigestTable:
+    """The table in memory: 256 MiB per TiB of disk at most."""
+
+    def __init__(self, size_bytes: int, data: bytes | None = None) -> None:
+        """Start from the stored bytes (padding allowed), or from "never written". `Corrupt` for a wrong length."""
+        self.size_bytes = size_bytes
+        self.chunks = chunk_count(size_bytes)
+        length = self.chunks * ENTRY_BYTES
+        if data is not None and len(data) not in {length, table_blob_size(size_bytes)}:
+            raise Corrupt(f"a digest table of {size_bytes} bytes of disk has {length} bytes, not {len(data)}")
+        self._data = bytearray(length) if data is None else bytearray(data[:length])
+        self._leaves: list[bytes | None] = [None] * max(1, -(-length // LEAF_BYTES))
+        self._unknown = sum(1 for _ in self.unknown_chunks()) if UNKNOWN in self._data else 0
+
+    def entry(self, chunk: int) -> bytes:
+        """Return the entry of one chunk."""
+        return bytes(self._data[chunk * ENTRY_BYTES : (chunk + 1) * ENTRY_BYTES])
+
+    def set(self, chunk: int, value: bytes) -> None:
+        """Replace the entry of one chunk."""
+        self._unknown += (value == UNKNOWN) - (self.entry(chunk) == UNKNOWN)
+        self._data[chunk * ENTRY_BYTES : (chunk + 1) * ENTRY_BYTES] = value
+        self._leaves[chunk * ENTRY_BYTES // LEAF_BYTES] = None
+
+    @property
+    def unknown(self) -> int:
+        """How many chunks are unknown."""
+        return self._unknown
+
+    def unknown_chunks(self) -> Iterable[int]:
+        """Yield the chunks whose content is unknown, in order."""
+        data = self._data
+        for chunk in range(self.chunks):
+            if data[chunk * ENTRY_BYTES : (chunk + 1) * ENTRY_BYTES] == UNKNOWN:
+                yield chunk
+
+    def pages(self, chunks: Iterable[int]) -> list[tuple[int, bytes]]:
+        """Return the (offset, bytes) writes that make the entries of `chunks` durable, few and in order."""
+        wanted = sorted({chunk * ENTRY_BYTES // PAGE_BYTES * PAGE_BYTES for chunk in chunks})
+        ranges: list[tuple[int, int]] = []
+        for start in wanted:
+            if ranges:
+                first, end = ranges[-1]
+                if start - end <= MERGE_GAP_BYTES and start + PAGE_BYTES - first <= _WRITE_BYTES:
+                    ranges[-1] = (first, start + PAGE_BYTES)
+                    continue
+            ranges.append((start, start + PAGE_BYTES))
+        return [(start, bytes(self._data[start:end]).ljust(end - start, b"\0")) for start, end in ranges]
+
+    def to_bytes(self) -> bytes:
+        """Return the table without padding."""
+        return bytes(self._data)
+
+    def merkle_root(self) -> str:
+        """Return the root over the table as 64 hexadecimal digits."""
+        for index, leaf in enumerate(self._leaves):
+            if leaf is None:
+                piece = self._data[index * LEAF_BYTES : (index + 1) * LEAF_BYTES]
+                self._leaves[index] = _hash(b"\x00" + piece)
+        level = [leaf for leaf in self._leaves if leaf is not None]
+        while len(level) > 1:
+            joined = [_hash(b"\x01" + level[i] + level[i + 1]) for i in range(0, len(level) - 1, 2)]
+            level = joined + level[len(level) & ~1 :]
+        return _hash(b"\x02" + self.size_bytes.to_bytes(8, "little") + level[0]).hex()
+
+
+def _hash(data: bytes | bytearray) -> bytes:
+    return blake2b(data, digest_size=32).digest()
