@@ -16,7 +16,6 @@ from dr.errors import Refused
 from dr.push.facts import DiskFact, Facts
 from dr.push.unit import map_bytes
 
-OLDEST_PYTHON, NEWEST_PYTHON = (3, 9), (3, 13)
 OLDEST_SYSTEMD = 235  # RuntimeDirectoryPreserve
 MACHINES = ("x86_64",)
 CLOCK_SKEW_SECONDS = 300

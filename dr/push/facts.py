@@ -18,6 +18,7 @@ from dr.push.probes import Output, Probe, bundle, read, split
 
 FACTS_SECONDS = 180.0  # an emulated or starved server is slow; each single probe is quick
 REACH_SECONDS = 4
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 9), (3, 13)
 # What the agent imports of the standard library and what minimal installations leave out.
 AGENT_MODULES = ("ctypes", "http.client", "json", "mmap", "ssl", "zipfile")
 PYTHONS = ("/usr/bin/python3", *(f"/usr/bin/python3.{minor}" for minor in range(13, 8, -1)))
@@ -79,8 +80,13 @@ class Facts:
     @property
     def python(self) -> PythonFact | None:
         """The first interpreter that the agent can run on."""
-        fitting = (p for p in self.pythons if (3, 9) <= p.version <= (3, 13) and not p.missing)
-        return next(fitting, None)
+        return fitting(self.pythons)
+
+
+def fitting(pythons: Sequence[PythonFact]) -> PythonFact | None:
+    """Return the first interpreter that the agent can run on."""
+    whole = (p for p in pythons if OLDEST_PYTHON <= p.version <= NEWEST_PYTHON and not p.missing)
+    return next(whole, None)
 
 
 def parse_os_release(output: Output) -> str:

@@ -123,9 +123,10 @@ CONFIG = Probe("config", f"cat {layout.CONFIG}", parse_config)
 CERTIFICATE = Probe("certificate", f"cat {layout.CERTIFICATE}", parse_pem)
 AUTHORITY = Probe("authority", f"cat {layout.CA_CERTIFICATE}", parse_pem)
 KEY_PUBLIC = Probe("key-public", f"openssl pkey -in {layout.KEY} -pubout", parse_pem)
+_PROPERTIES = "ActiveState,SubState,UnitFileState,NeedDaemonReload,MainPID,NRestarts"
 UNIT = Probe(
     "unit",
-    f"""systemctl show {layout.UNIT} -p ActiveState -p SubState -p UnitFileState -p NeedDaemonReload -p MainPID -p NRestarts
+    f"""systemctl show {layout.UNIT} -p {_PROPERTIES}
 pid=$(systemctl show {layout.UNIT} -p MainPID); pid=${{pid#MainPID=}}
 [ "${{pid:-0}}" != 0 ] && tr '\\000' '\\n' </proc/$pid/environ | sed -n 's/^{layout.DIGEST_VARIABLE}=/Digest=/p'""",
     parse_unit,

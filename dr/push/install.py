@@ -1,0 +1,241 @@
+"""Install, inspect and remove the agent on one server: the thin shell around facts, blockers and plan.
+
+Synchronous; every call opens a connection of its own and nothing is shared, so calls for different servers may
+run in parallel. Each is idempotent: repeated after a failure it continues, repeated after success it does nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dr.certificates.authority import Authority, identity_uri, sign_request
+from dr.compile.blueprint import ProtectionBlueprint
+from dr.errors import LifeboatError, PrerequisiteMissing, Refused, RunFailed
+from dr.push import layout, plan
+from dr.push.blockers import Finding, findings, require_none
+from dr.push.connection import Connection, connect
+from dr.push.facts import PYTHON, Facts, ask, fitting, gather
+from dr.push.presence import UNIT, Presence, certificate_end, certificate_fingerprint, certificate_problem, look
+from dr.push.probes import read
+
+CERTIFICATE_DAYS = 90
+SETTLE_SECONDS = 60.0  # an emulated server takes long to start Python
+STEADY_SECONDS = 3.0  # so long must one process live to count as running
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What is on the server. `problems` is empty when it is whole and runs."""
+
+    package_sha256: str | None
+    config: Mapping[str, Any] | None  # agent.json
+    certificate_sha256: str | None
+    certificate_end: datetime | None
+    unit_state: str  # systemd's ActiveState
+    digest: str  # of the installation that runs, empty when none does
+    problems: tuple[str, ...]
+    facts: Facts | None = None  # only after `install`
+    concerns: tuple[Finding, ...] = ()  # only after `install`
+    changed: tuple[str, ...] = ()  # the steps that `install` took; empty when nothing was to do
+
+
+class PartlyInstalled(LifeboatError):
+    """The installation was begun and is not whole; `installed` is what is there. Repeating it continues."""
+
+    code = "partly-installed"
+
+    def __init__(self, cause: LifeboatError, installed: Installed | None) -> None:
+        super().__init__(cause.message, remedy=cause.remedy, code=cause.code)
+        self.exit_code = cause.exit_code
+        self.http_status = cause.http_status
+        self.installed = installed
+
+
+def _quiet(_: str) -> None:
+    """Take progress nobody wants."""
+
+
+def install(
+    protection: ProtectionBlueprint,
+    *,
+    site: str,
+    authority: Authority,
+    package: Path,
+    protection_epoch: int,
+    progress: Progress = _quiet,
+    environment: Mapping[str, str] | None = None,
+) -> Installed:
+    """Make the agent of `package` run on the server, or update it; do only what is needed.
+
+    Raises `Refused` "install-blocked" with all blockers (nothing was changed), `Refused` or `Unreachable` of the
+    connection (nothing was changed), or `PartlyInstalled` once something was.
+    """
+    try:
+        program = package.read_bytes()
+    except OSError as error:
+        raise PrerequisiteMissing(
+            f"the agent's package {package} cannot be read: {error.strerror}",
+            code="package-missing",
+            remedy="build it with `dr agent package`",
+        ) from error
+    with connect(protection, environment=environment) as connection:
+        progress(f"{protection.server}: asking for facts")
+        facts, present = gather(connection, protection), look(connection)
+        found = findings(protection, facts, installed=present.config, protection_epoch=protection_epoch)
+        require_none(protection.server, found)
+        for finding in found:
+            progress(f"{protection.server}: {finding}")
+        wanted = plan.config(protection, facts, site=site, protection_epoch=protection_epoch)
+        uri = identity_uri(site, "agent", protection.server)
+        runner = _Runner(connection, protection.server, progress)
+        try:
+            certificate = _identify(runner, present, authority, uri)
+            target = plan.desired(
+                wanted, facts, package=program, authority_pem=authority.cert_pem, certificate_pem=certificate
+            )
+            runner.run(plan.installation_steps(target, present))
+            if runner.done:
+                _settle(connection, protection.server)
+        except LifeboatError as error:
+            if not runner.done:
+                raise
+            raise PartlyInstalled(error, _inspect_if_possible(protection, environment)) from error
+        installed = _describe(look(connection))
+    return replace(installed, facts=facts, concerns=found, changed=tuple(runner.done))
+
+
+def inspect(
+    protection: ProtectionBlueprint, *, progress: Progress = _quiet, environment: Mapping[str, str] | None = None
+) -> Installed | None:
+    """Return what is on the server, or None when nothing of the agent is; changes nothing."""
+    with connect(protection, environment=environment) as connection:
+        _require_root(connection, protection)
+        progress(f"{protection.server}: looking for the agent")
+        present = look(connection)
+        return _describe(present) if present.anything else None
+
+
+def remove(
+    protection: ProtectionBlueprint, *, progress: Progress = _quiet, environment: Mapping[str, str] | None = None
+) -> bool:
+    """Take the agent and everything of it off the server; return whether anything was there.
+
+    Raises `RunFailed` "removal-incomplete" that names what is left.
+    """
+    with connect(protection, environment=environment) as connection:
+        _require_root(connection, protection)
+        present = look(connection)
+        python = fitting(read(PYTHON, ask(connection, (PYTHON,))))
+        runner = _Runner(connection, protection.server, progress)
+        runner.run(plan.removal_steps(present, python=python.path if python else None))
+        if not runner.done:
+            return False
+        left = look(connection)
+        if left.anything:
+            names = [*left.paths, *left.trees, *([left.trace_instance] if left.trace_instance else [])]
+            raise RunFailed(
+                f"{protection.server}: the agent is not removed, left are {', '.join(names) or 'its processes'}",
+                code="removal-incomplete",
+                remedy="repeat it; docs/agent-install.md tells how to do it by hand",
+            )
+        return True
+
+
+class _Runner:
+    """Takes steps in order and remembers those that were begun."""
+
+    def __init__(self, connection: Connection, server: str, progress: Progress) -> None:
+        self._connection = connection
+        self._server = server
+        self._progress = progress
+        self.done: list[str] = []
+
+    def run(self, steps: Iterator[plan.Step]) -> None:
+        for step in steps:
+            self._progress(f"{self._server}: {step.what}")
+            self.done.append(step.what)
+            self._connection.must(step.script, step.what, stdin=step.stdin, seconds=step.seconds)
+
+    def ask(self, script: str, what: str) -> bytes:
+        return self._connection.must(script, what).stdout
+
+
+def _identify(runner: _Runner, present: Presence, authority: Authority, uri: str) -> bytes:
+    """Make sure of key and folders; return the certificate that is to be there."""
+    runner.run(plan.identity_steps(present))
+    now = datetime.now(UTC)
+    problem = certificate_problem(present, authority_pem=authority.cert_pem, uri=uri, now=now)
+    if problem is None:
+        return present.certificate_pem
+    request = runner.ask(plan.request_script(), "certificate request")
+    return sign_request(authority, request, uri=uri, days=CERTIFICATE_DAYS, now=now)
+
+
+def _settle(connection: Connection, server: str) -> None:
+    """Wait until one process of the agent has lived a while; raise `RunFailed` with its last words if none does."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    pid, since = 0, 0.0
+    while time.monotonic() < deadline:
+        unit = read(UNIT, ask(connection, (UNIT,)))
+        if unit.active == "failed":
+            break
+        if unit.active != "active" or unit.pid != pid:
+            pid, since = (unit.pid if unit.active == "active" else 0), time.monotonic()
+        elif pid and time.monotonic() - since >= STEADY_SECONDS:
+            return
+        time.sleep(0.5)
+    words = connection.run(f"journalctl -u {layout.UNIT} -n 20 -o cat --no-pager -q").text.strip().splitlines()
+    raise RunFailed(
+        f"{server}: the agent is installed and does not stay up: {words[-1] if words else 'it says nothing'}",
+        code="agent-not-running",
+        remedy=f"read `journalctl -u {layout.UNIT}` on the server, remove the cause, then run the same command again",
+    )
+
+
+def _describe(present: Presence) -> Installed:
+    package = present.paths.get(layout.PROGRAM)
+    return Installed(
+        package_sha256=package.sha256 if package else None,
+        config=present.config,
+        certificate_sha256=certificate_fingerprint(present.certificate_pem),
+        certificate_end=certificate_end(present.certificate_pem),
+        unit_state=present.unit.active,
+        digest=present.unit.digest,
+        problems=tuple(_problems(present)),
+    )
+
+
+def _problems(present: Presence) -> Iterator[str]:
+    for place in (*layout.FOLDERS, *layout.FILES):
+        state = present.paths.get(place.path)
+        if state is None:
+            yield f"{place.path} is missing"
+        elif (state.mode, state.owner) != (place.mode, "0:0"):
+            yield f"{place.path} has mode {state.mode:o} and owner {state.owner}"
+    if present.unit.active != "active":
+        yield f"{layout.UNIT} is {present.unit.active} ({present.unit.sub})"
+    if present.unit.enabled != "enabled":
+        yield f"{layout.UNIT} is not started at boot"
+
+
+def _inspect_if_possible(protection: ProtectionBlueprint, environment: Mapping[str, str] | None) -> Installed | None:
+    try:
+        return inspect(protection, environment=environment)
+    except LifeboatError:
+        return None  # the error that is being reported says more
+
+
+def _require_root(connection: Connection, protection: ProtectionBlueprint) -> None:
+    if connection.privilege_complaint is not None:
+        raise Refused(
+            f"{protection.server}: user {connection.user} cannot become root: {connection.privilege_complaint}",
+            code="no-root",
+            remedy="allow `sudo -n` in /etc/sudoers.d, or declare root as ssh.user",
+        )

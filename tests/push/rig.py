@@ -1,0 +1,207 @@
+"""A private sshd on loopback whose sessions see a world of their own: a mount namespace with overlays over what the
+agent's installation touches, folders in the place of tracefs (its instances are the whole machine's, and other tests
+use them), and the stand-in for systemctl. The machine itself stays as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dr.compile.blueprint import DiskBlueprint, ProtectionBlueprint
+
+HERE = Path(__file__).parent
+SETUP = """set -e
+mount -t tmpfs -o mode=755 lifeboat-test {world}
+for d in etc usr/local var/cache; do
+  mkdir -p {world}/$d/upper {world}/$d/work
+  mount -t overlay -o lowerdir=/$d,upperdir={world}/$d/upper,workdir={world}/$d/work overlay /$d
+done
+mount -t tmpfs -o mode=755 run /run
+mkdir -p /run/sshd /run/systemd/system
+mount -t tmpfs tracing /sys/kernel/tracing
+mount -t tmpfs debug /sys/kernel/debug
+mkdir -p /sys/kernel/tracing/instances /sys/kernel/tracing/events/block/block_rq_complete
+printf '#!/bin/sh\\nexec {python} {here}/fake_systemctl.py "$@"\\n' >{world}/systemctl
+chmod 755 {world}/systemctl
+mount --bind {world}/systemctl /usr/bin/systemctl
+mount --bind {world}/systemctl /usr/bin/journalctl
+echo 'plain:x:4711:4711::/:/bin/sh' >>/etc/passwd
+echo 'plain:*:19000:0:99999:7:::' >>/etc/shadow
+exec /usr/sbin/sshd -D -e -f {config}
+"""
+SSHD = """ListenAddress 127.0.0.1:{port}
+HostKey {folder}/host
+AuthorizedKeysFile {folder}/authorized
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin prohibit-password
+MaxStartups 100
+PidFile none
+"""
+AGENT = """import json, os, signal, sys, time
+if sys.argv[1] == "cleanup":
+    sys.exit(0)
+with open("/run/lifeboat/starts", "a") as starts:
+    starts.write("{version}\\n")
+if "{version}" == "broken":
+    sys.exit(3)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+while True:
+    time.sleep(60)
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running sshd: what to declare, and a shell in its world for checks from outside."""
+
+    protection: ProtectionBlueprint
+    folder: Path
+    pid: int
+
+    def shell(self, script: str) -> str:
+        command = ["nsenter", "-t", str(self.pid), "-m", "/bin/sh", "-c", script]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def inventory(self) -> str:
+        """Everything that an installation could leave: paths with mode, owner and content, units, trace instances."""
+        return self.shell(
+            "find /etc /usr/local /run /var/cache -xdev ! -path '/run/fake-systemd.json' -printf '%p %M %U %G %s %l\\n' "
+            "| sort; find /etc /usr/local -xdev -type f -exec sha256sum {} + | sort; ls /sys/kernel/tracing/instances"
+        )
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def make_key(path: Path, kind: str = "ed25519", passphrase: str = "") -> str:
+    """Make an SSH key; return its public half without the comment."""
+    path.unlink(missing_ok=True)
+    command = ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "test", "-f", str(path)]
+    subprocess.run(command, check=True)
+    return " ".join(Path(f"{path}.pub").read_text().split()[:2])
+
+
+def package(path: Path, version: str) -> Path:
+    """Make a small agent: `run` stays up (version "broken" does not), `cleanup` succeeds."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("__main__.py", AGENT.replace("{version}", version))
+    return path
+
+
+def protection(folder: Path, port: int, host_key: str, device: str) -> ProtectionBlueprint:
+    return ProtectionBlueprint(
+        server="shop1",
+        ssh_address="127.0.0.1",
+        ssh_port=port,
+        ssh_user="root",
+        ssh_key_file=str(folder / "user"),
+        ssh_key_env=None,
+        ssh_host_key=host_key,
+        disks=(DiskBlueprint("os", device, "shop1/os.vhd", "shop1/os.digests"),),
+        process_servers=(f"127.0.0.1:{free_port()}",),
+        configuration_server="127.0.0.1:1",
+        crash_consistent_seconds=300,
+        rpo_threshold_seconds=3600,
+        retention_seconds=86400,
+    )
+
+
+@contextmanager
+def running_server(folder: Path) -> Iterator[Server]:
+    """Run a private sshd with a loop device as the server's disk; end and remove both."""
+    image = folder / "disk.raw"
+    with image.open("wb") as file:
+        file.truncate(64 << 20)
+    losetup = ["losetup", "--find", "--show", str(image)]
+    device = subprocess.run(losetup, check=True, capture_output=True, text=True).stdout.strip()
+    port, world = free_port(), folder / "world"
+    world.mkdir()
+    host_key, user_key = make_key(folder / "host"), make_key(folder / "user")
+    (folder / "authorized").write_text(user_key + "\n")
+    (folder / "sshd.conf").write_text(SSHD.format(port=port, folder=folder))
+    script = SETUP.format(world=world, here=HERE, python=sys.executable, config=folder / "sshd.conf")
+    with (folder / "sshd.log").open("wb") as log:
+        sshd = subprocess.Popen(
+            ["unshare", "-m", "--propagation", "private", "/bin/sh", "-c", script], stderr=log, start_new_session=True
+        )
+    try:
+        _wait_for(port, sshd, folder / "sshd.log")
+        yield Server(protection(folder, port, host_key, device), folder, sshd.pid)
+    finally:
+        if sshd.poll() is None:
+            _end_agent(sshd.pid)
+        with suppress(ProcessLookupError):
+            os.killpg(sshd.pid, signal.SIGTERM)
+        sshd.wait(10)
+        subprocess.run(["losetup", "-d", device], check=True)
+
+
+def _wait_for(port: int, sshd: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline and sshd.poll() is None:
+        with closing(socket.socket()) as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"sshd did not start: {log.read_text()}")
+
+
+def _end_agent(pid: int) -> None:
+    command = "test -e /run/fake-systemd.json && systemctl stop lifeboat-agent.service"
+    subprocess.run(["nsenter", "-t", str(pid), "-m", "/bin/sh", "-c", command], check=False)
+
+
+@contextmanager
+def cut_after(server: Server, to_server_bytes: int) -> Iterator[ProtectionBlueprint]:
+    """Stand between client and server and cut every connection after `to_server_bytes` from the client."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    target = ("127.0.0.1", server.protection.ssh_port)
+
+    def pump(source: socket.socket, sink: socket.socket, budget: float) -> None:
+        try:
+            while budget > 0 and (data := source.recv(int(min(budget, 65536)))):
+                sink.sendall(data)
+                budget -= len(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            upstream = socket.create_connection(target)
+            threading.Thread(target=pump, args=(client, upstream, to_server_bytes), daemon=True).start()
+            threading.Thread(target=pump, args=(upstream, client, float("inf")), daemon=True).start()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield replace(server.protection, ssh_port=listener.getsockname()[1])
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(5)
