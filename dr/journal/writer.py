@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from dataclasses import replace
 from typing import Any, List, Mapping, Union
 
 import lz4.block
@@ -38,6 +39,13 @@ from dr.journal.layout import (
 Buffer = Union[bytes, bytearray, memoryview]
 
 
+def _packed(header: SegmentHeader) -> bytes:
+    name = header.disk.encode("utf-8")
+    numbers = (header.protection_epoch, header.sequence)
+    packed = HEADER.pack(MAGIC, VERSION, header.kind.value, 0, len(name), 0, *numbers) + name
+    return packed + CRC.pack(zlib.crc32(packed))
+
+
 class SegmentWriter:
     """Collect records in ascending order of offset, then `finish` once."""
 
@@ -45,13 +53,9 @@ class SegmentWriter:
         fault = name_fault(header.disk, header.kind)
         if fault:
             raise ValueError(fault)
-        name = header.disk.encode("utf-8")
-        packed = HEADER.pack(
-            MAGIC, VERSION, header.kind.value, 0, len(name), 0, header.protection_epoch, header.sequence
-        )
+        self._header = header
         self._kind = header.kind
-        self._parts: List[bytes] = [packed + name]
-        self._parts.append(CRC.pack(zlib.crc32(self._parts[0])))
+        self._parts: List[bytes] = []
         self._records = 0
         self._end_of_last = 0
         self._finished = False
@@ -91,6 +95,10 @@ class SegmentWriter:
             raise ValueError(f"a cut's facts hold at most {MAX_CUT_JSON_BYTES} bytes, not {len(packed)}")
         self._record(RECORD_CUT, CODEC_RAW, 0, len(packed), packed)
 
+    def number(self, protection_epoch: int, sequence: int) -> None:
+        """Give the segment its place in the stream, which may be known only after its records are packed."""
+        self._header = replace(self._header, protection_epoch=protection_epoch, sequence=sequence)
+
     def finish(self) -> bytes:
         """Return the whole segment."""
         if self._kind is SegmentKind.CUT and self._records != 1:
@@ -98,7 +106,7 @@ class SegmentWriter:
         if self._finished:
             raise ValueError("the segment is finished")
         self._finished = True
-        body = b"".join(self._parts)
+        body = b"".join([_packed(self._header), *self._parts])
         self._parts = [body]
         self._record(RECORD_END, CODEC_RAW, 0, self._records, hashlib.sha256(body).digest())
         return b"".join(self._parts)
