@@ -41,8 +41,8 @@ def program(blueprint: FailoverBlueprint, subscription: str, *, source_may_be_al
     """Declare the run. The preflight has passed: every server has its recovery point."""
     if not source_may_be_alive:
         pulumi.log.warn(
-            "source may be alive: no shutdown of the source was confirmed, so two copies of a server could work at once. "
-            "Remedy: switch the source off, then `pulumi config set dr:sourceMayBeAlive acknowledged`"
+            "source may be alive: no shutdown of the source was confirmed, so two copies of a server could work at "
+            "once. Remedy: switch the source off, then `pulumi config set dr:sourceMayBeAlive acknowledged`"
         )
     group = resources.ResourceGroup(
         blueprint.resource_group,
@@ -66,7 +66,9 @@ def program(blueprint: FailoverBlueprint, subscription: str, *, source_may_be_al
             for check in declared.checks
         }
         servers += [
-            _summary(server, points[server.server], [checks[c.name] for c in declared.checks if c.server == server.server])
+            _summary(
+                server, points[server.server], [checks[c.name] for c in declared.checks if c.server == server.server]
+            )
             for server in declared.servers
         ]
         waiting_for = [*checks.values()] or [*machines.values()]
@@ -92,7 +94,7 @@ def _point(run: Run, server: RecoveredServerBlueprint) -> RecoveryPoint:
 def _server(
     run: Run, server: RecoveredServerBlueprint, point: RecoveryPoint, after: Sequence[pulumi.Resource]
 ) -> compute.VirtualMachine:
-    tags = {**server.tags, "point": point.point_id}
+    tags: dict[str, pulumi.Input[str]] = {**server.tags, "point": point.point_id}
     nic = network.NetworkInterface(
         server.nic,
         network_interface_name=server.nic,
@@ -166,9 +168,7 @@ def _disk(
     )
 
 
-def _storage_profile(
-    server: RecoveredServerBlueprint, disks: Mapping[str, compute.Disk]
-) -> compute.StorageProfileArgs:
+def _storage_profile(server: RecoveredServerBlueprint, disks: Mapping[str, compute.Disk]) -> compute.StorageProfileArgs:
     def managed(disk: RecoveredDiskBlueprint) -> compute.ManagedDiskParametersArgs:
         return compute.ManagedDiskParametersArgs(id=disks[disk.name].id)
 
@@ -178,7 +178,9 @@ def _storage_profile(
             create_option="Attach", os_type="Linux", managed_disk=managed(os_disk), delete_option="Detach"
         ),
         data_disks=[
-            compute.DataDiskArgs(create_option="Attach", lun=disk.lun, managed_disk=managed(disk), delete_option="Detach")
+            compute.DataDiskArgs(
+                create_option="Attach", lun=disk.lun, managed_disk=managed(disk), delete_option="Detach"
+            )
             for disk in server.disks
             if disk.lun is not None
         ],

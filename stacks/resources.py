@@ -34,9 +34,7 @@ class CertificateAuthority(pulumi.CustomResource):
 class SiteServers(pulumi.CustomResource):
     """Configuration and certificates of the site's configuration server and process servers."""
 
-    def __init__(
-        self, name: str, *, blueprint: SiteBlueprint, subscription: str, opts: pulumi.ResourceOptions
-    ) -> None:
+    def __init__(self, name: str, *, blueprint: SiteBlueprint, subscription: str, opts: pulumi.ResourceOptions) -> None:
         properties = {
             "site": blueprint.site,
             "subscription": subscription,
@@ -91,7 +89,14 @@ class Protection(pulumi.CustomResource):
             "processServers": list(protection.process_servers),
             "configurationServer": protection.configuration_server,
             "firmware": protection.firmware,
+            "initialPolicy": {
+                "crashConsistentSeconds": protection.crash_consistent_seconds,
+                "rpoThresholdSeconds": protection.rpo_threshold_seconds,
+                "retentionSeconds": protection.retention_seconds,
+            },
         }
+        # The agent hears of a changed policy with its next heartbeat: no reason to touch the server.
+        opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(ignore_changes=["initialPolicy"]))
         super().__init__("dr:index:Protection", name, properties, opts)
 
 

@@ -68,9 +68,7 @@ def _account(blueprint: VaultBlueprint, group: resources.ResourceGroup) -> stora
     )
 
 
-def _containers(
-    blueprint: VaultBlueprint, group: resources.ResourceGroup, account: storage.StorageAccount
-) -> None:
+def _containers(blueprint: VaultBlueprint, group: resources.ResourceGroup, account: storage.StorageAccount) -> None:
     retention = storage.DeleteRetentionPolicyArgs(enabled=True, days=DELETED_KEPT_DAYS)
     service = storage.BlobServiceProperties(
         f"{blueprint.storage_account}-blobs",

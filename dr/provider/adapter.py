@@ -17,9 +17,9 @@ from pulumi.provider.experimental import provider as sdk
 
 from dr.errors import NotFound
 from dr.plugin.differences import difference
-from dr.plugin.failures import PartlyCreated
+from dr.plugin.failures import PartlyCreated, one_line
 from dr.plugin.serving import EngineLog, old_inputs
-from dr.plugin.values import has_unknown, unwrap_all, wrap_all
+from dr.plugin.values import unwrap_all, wrap_all
 from dr.provider.resource import NotReady, Properties, ResourceType, Session
 
 Configuration = dict[str, str]
@@ -126,9 +126,6 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _partly(error: NotReady, inputs: Properties) -> PartlyCreated:
-    return PartlyCreated(
-        error.resource_id, wrap_all(error.outputs), wrap_all(inputs), [error.message], remedy=error.remedy
-    )
+    # The engine shows the reasons of a partial state and nothing else, so the remedy goes with them.
+    return PartlyCreated(error.resource_id, wrap_all(error.outputs), wrap_all(inputs), [one_line(error)])
 
-
-__all__ = ["Configuration", "Provider", "has_unknown"]

@@ -114,8 +114,8 @@ class SiteServers(ResourceType):
                 return
             if time.monotonic() >= deadline or session.cancelled.is_set():
                 session.warn(
-                    f"the configuration server does not answer on port {port} ({reason}): nothing is replicated until it "
-                    "does. Remedy: start `dr serve` on the site's machine"
+                    f"the configuration server does not answer on port {port} ({reason}): nothing is replicated until "
+                    "it does. Remedy: start `dr serve` on the site's machine"
                 )
                 return
             session.progress(f"waiting for the configuration server on port {port}: {reason}")

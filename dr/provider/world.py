@@ -14,8 +14,13 @@ from typing import TYPE_CHECKING, Protocol
 from dr.target.folders import Folders
 
 if TYPE_CHECKING:
+    from dr.certificates.authority import Authority
+    from dr.compile.blueprint import ProtectionBlueprint
+    from dr.push.install import Installed
     from dr.target.secrets import KeyStore
     from dr.vault.store import BlobStore
+
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 class Reach(Protocol):
@@ -25,6 +30,25 @@ class Reach(Protocol):
         """Return host and port under which a VM's port is reached from here."""
 
 
+class Pushing(Protocol):
+    """What `dr.push.install` offers."""
+
+    def install(
+        self,
+        protection: ProtectionBlueprint,
+        *,
+        site: str,
+        authority: Authority,
+        package: Path,
+        protection_epoch: int,
+        progress: Callable[[str], None],
+    ) -> Installed: ...
+
+    def inspect(self, protection: ProtectionBlueprint, *, progress: Callable[[str], None]) -> Installed | None: ...
+
+    def remove(self, protection: ProtectionBlueprint, *, progress: Callable[[str], None]) -> bool: ...
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """The real one is `World.real()`."""
@@ -32,6 +56,8 @@ class World:
     open_store: Callable[[str, str], BlobStore]  # (subscription, account)
     key_store: Callable[[str], KeyStore]  # (subscription)
     reach: Reach
+    push: Callable[[], Pushing]
+    agent_package: Path  # the Mobility agent as one file
     site: Path  # the site's folder on this machine
     configuration: Mapping[str, str]  # settings `dr:…` of the stack
     now: Callable[[], datetime]
@@ -43,6 +69,8 @@ class World:
             open_store=_open_store,
             key_store=_key_store,
             reach=_reach,
+            push=_push,
+            agent_package=CHECKOUT / "dist" / "lifeboat-agent.pyz",
             site=Folders.from_environment().site,
             configuration=configuration,
             now=lambda: datetime.now(UTC),
@@ -65,3 +93,9 @@ def _reach(subscription: str, resource_group: str, vm_name: str, address: str, p
     from dr.target.reach import reach  # noqa: PLC0415 - loads the target
 
     return reach(subscription, resource_group, vm_name, address, port)
+
+
+def _push() -> Pushing:
+    from dr.push import install  # noqa: PLC0415 - loads paramiko
+
+    return install

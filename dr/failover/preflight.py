@@ -1,0 +1,80 @@
+"""What must hold before a failover registers its first resource; all problems at once, each with its remedy.
+
+A resource's own check can report one problem only, and after others have been made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from dr.compile.blueprint import FailoverBlueprint, RecoveredServerBlueprint
+from dr.errors import LifeboatError, RunFailed, Unreachable
+from dr.failover.selection import Selection, candidate, kept
+from dr.vault.store import BlobStore
+
+FIRMWARE_OF_GENERATION = {"V1": "bios", "V2": "uefi"}
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """One reason why a run would fail."""
+
+    what: str
+    remedy: str
+
+
+class PreflightFailed(RunFailed):
+    """A run was not begun; the message holds one line for each obstacle."""
+
+    code = "preflight-failed"
+    remedy = "nothing was changed; do what the lines above say and run the same command again"
+
+
+def check_points(blueprint: FailoverBlueprint, subscription: str) -> None:
+    """Check the plan against the vault of `subscription`. Raises `PreflightFailed` with every obstacle."""
+    from dr.target.stores import open_store  # noqa: PLC0415 - loads the Azure SDK
+
+    try:
+        store = open_store(subscription, blueprint.storage_account)
+        found = list(obstacles(blueprint, store, datetime.now(UTC)))
+    except LifeboatError as error:
+        found = [Obstacle(f"the vault cannot be read: {error.message}", error.remedy or "make the vault reachable")]
+    if found:
+        lines = [f"{obstacle.what} (remedy: {obstacle.remedy})" for obstacle in found]
+        raise PreflightFailed("\n".join([f"plan {blueprint.plan} cannot fail over:", *lines]))
+
+
+def obstacles(blueprint: FailoverBlueprint, store: BlobStore, now: datetime) -> Iterator[Obstacle]:
+    """Yield what stands in the way. Raises `Unreachable` when the store does not answer at all."""
+    for group in blueprint.groups:
+        for server in group.servers:
+            try:
+                before = kept(store, blueprint.plan, blueprint.run, server.server)
+                reselect = before is None or before.selector != blueprint.selector
+                point = candidate(store, server.server, blueprint.selector, now) if reselect else before
+            except Unreachable:
+                raise
+            except LifeboatError as error:
+                remedy = error.remedy or f"`dr points {server.server}` lists what there is"
+                yield Obstacle(f"{server.server}: {error.message}", remedy)
+                continue
+            assert point is not None
+            yield from _mismatches(server, point)
+
+
+def _mismatches(server: RecoveredServerBlueprint, point: Selection) -> Iterator[Obstacle]:
+    present = {disk.name for disk in point.disks}
+    missing = [disk.name for disk in server.disks if disk.name not in present]
+    if missing:
+        yield Obstacle(
+            f"{server.server}: recovery point {point.point} has no disk {', '.join(missing)}",
+            "choose a point that has it with --point, or take the disk out of the declaration",
+        )
+    declared = FIRMWARE_OF_GENERATION.get(server.generation)
+    if declared and point.firmware in FIRMWARE_OF_GENERATION.values() and point.firmware != declared:
+        yield Obstacle(
+            f"{server.server}: the source boots by {point.firmware}, the declaration says {declared}",
+            f"set firmware: {point.firmware} in the server's target",
+        )

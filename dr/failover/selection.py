@@ -1,0 +1,128 @@
+"""The recovery point that a selector stood for in one run: resolved once, kept create-only, read ever after.
+
+`runs/PLAN/RUN/point-SERVER.json`:
+
+    {"schema": 1, "selector": "latest", "selected_time": "…Z",
+     "point": {"id", "cut_time", "firmware", "disks": [{"name", "size_bytes", "blob", "snapshot", "merkle_root"}]}}
+
+Retention and new points change what a selector would find tomorrow; the run keeps what it began with.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+
+from dr.compile import names
+from dr.errors import Conflict, Corrupt, NotFound
+from dr.vault.manifest import Manifest, format_time, parse_time
+from dr.vault.points import list_points, resolve
+from dr.vault.store import BlobStore
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SelectedDisk:
+    name: str
+    size_bytes: int
+    blob: str
+    snapshot: str
+    merkle_root: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A point as a run keeps it."""
+
+    selector: str
+    point: str
+    cut_time: datetime
+    firmware: str
+    disks: tuple[SelectedDisk, ...]
+
+
+def candidate(store: BlobStore, server: str, selector: str, now: datetime) -> Selection:
+    """Return what `selector` stands for at this moment, changing nothing. `NotFound` when no point fits."""
+    return _from_manifest(resolve(list_points(store, server), selector, now), selector)
+
+
+def kept(store: BlobStore, plan: str, run: str, server: str) -> Selection | None:
+    """Return the selection of a run, or None before it was made. `Corrupt` when it cannot be read."""
+    name = selection_blob(plan, run, server)
+    try:
+        data, _ = store.get(names.RUNS, name)
+    except NotFound:
+        return None
+    try:
+        document = json.loads(data)
+        point = document["point"]
+        disks = tuple(SelectedDisk(**disk) for disk in point["disks"])
+        return Selection(document["selector"], point["id"], parse_time(point["cut_time"]), point["firmware"], disks)
+    except (ValueError, KeyError, TypeError) as error:
+        raise Corrupt(f"{names.RUNS}/{name} is not readable: {error}", code="selection-invalid") from error
+
+
+def select(store: BlobStore, plan: str, run: str, server: str, selector: str, now: datetime) -> Selection:
+    """Resolve `selector` for this run and keep the answer; one that is kept already is returned as it is.
+
+    Raises `NotFound` when no point fits, `Conflict` when the run was begun with another selector.
+    """
+    before = kept(store, plan, run, server)
+    if before is None:
+        chosen = candidate(store, server, selector, now)
+        try:
+            store.put(names.RUNS, selection_blob(plan, run, server), _document(chosen, now), if_absent=True)
+        except Conflict:
+            before = kept(store, plan, run, server)  # somebody else was faster; theirs counts
+        else:
+            return chosen
+    if before is None or before.selector != selector:
+        chosen_before = "gone again" if before is None else f'"{before.selector}" ({before.point})'
+        raise Conflict(
+            f'run {run} of plan {plan} selected for {server} {chosen_before}, not "{selector}"',
+            code="selector-changed",
+            remedy="continue with the selector of the run, or begin another run",
+        )
+    return before
+
+
+def forget(store: BlobStore, plan: str, run: str, server: str) -> None:
+    """Drop a run's selection; the recovery point itself stays."""
+    store.delete(names.RUNS, selection_blob(plan, run, server))
+
+
+def selection_blob(plan: str, run: str, server: str) -> str:
+    return f"{plan}/{run}/point-{server}.json"
+
+
+def _from_manifest(manifest: Manifest, selector: str) -> Selection:
+    disks = tuple(
+        SelectedDisk(disk.name, disk.size_bytes, disk.blob, disk.snapshot, disk.merkle_root) for disk in manifest.disks
+    )
+    return Selection(selector, manifest.id, manifest.cut_time, manifest.firmware, disks)
+
+
+def _document(selection: Selection, now: datetime) -> bytes:
+    document = {
+        "schema": SCHEMA,
+        "selector": selection.selector,
+        "selected_time": format_time(now),
+        "point": {
+            "id": selection.point,
+            "cut_time": format_time(selection.cut_time),
+            "firmware": selection.firmware,
+            "disks": [
+                {
+                    "name": disk.name,
+                    "size_bytes": disk.size_bytes,
+                    "blob": disk.blob,
+                    "snapshot": disk.snapshot,
+                    "merkle_root": disk.merkle_root,
+                }
+                for disk in selection.disks
+            ],
+        },
+    }
+    return json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"

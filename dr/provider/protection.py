@@ -1,0 +1,179 @@
+"""`dr:index:Protection`: the agent on one server, put there, updated and removed over SSH.
+
+- An update is due when the agent's package changed, when something was found missing or stopped, and 30 days before
+  the agent's certificate ends. A policy change is no reason: the agent hears it with its next heartbeat, so
+  `initialPolicy` is only what it starts with.
+- `read` of a server that does not answer keeps what is stored and says so: a burnt site must not empty the state.
+- `delete` removes the agent. If the server does not answer it fails, unless `dr:forgetUnreachable` names the server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from dr.compile.blueprint import DiskBlueprint, ProtectionBlueprint
+from dr.errors import LifeboatError, Unreachable
+from dr.provider.certificate_authority import open_authority
+from dr.provider.resource import NotReady, Properties, ResourceType, Session
+from dr.provider.world import World
+
+if TYPE_CHECKING:
+    from dr.push.install import Installed
+
+FIRST_EPOCH = 1
+RENEW_BEFORE = timedelta(days=30)
+FORGET = "forgetUnreachable"
+
+
+class Protection(ResourceType):
+    name = "Protection"
+    required = (
+        "site",
+        "subscription",
+        "certificateAuthority",
+        "server",
+        "ssh",  # {"address", "port", "user", "keyFile"?, "keyEnv"?, "hostKey"}
+        "disks",  # [{"name", "device", "replica", "digests"}]
+        "processServers",
+        "configurationServer",
+        "initialPolicy",  # {"crashConsistentSeconds", "rpoThresholdSeconds", "retentionSeconds"}
+    )
+    optional = ("firmware",)
+    in_place = frozenset(
+        {
+            "certificateAuthority",
+            "ssh",
+            "disks",
+            "processServers",
+            "configurationServer",
+            "initialPolicy",
+            "firmware",
+            "subscription",
+        }
+    )
+    unclear = frozenset(
+        {
+            "agentSha256",
+            "installation",
+            "certificateUntil",
+            "unitState",
+            "problems",
+            "concerns",
+            "productUuid",
+            "diskBytes",
+        }
+    )
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def due(self, state: Properties) -> str | None:
+        if state.get("problems"):
+            return "problems"
+        until = state.get("certificateUntil")
+        if until is None or self._world.now() + RENEW_BEFORE >= datetime.fromisoformat(until):
+            return "certificateUntil"
+        package = self._world.agent_package
+        if package.is_file() and hashlib.sha256(package.read_bytes()).hexdigest() != state.get("agentSha256"):
+            return "agentSha256"
+        return None
+
+    def create(self, inputs: Properties, session: Session) -> tuple[str, Properties]:
+        return inputs["server"], self._install(inputs, session)
+
+    def update(self, resource_id: str, state: Properties, inputs: Properties, session: Session) -> Properties:
+        return {**_measured(state), **self._install(inputs, session)}
+
+    def read(self, resource_id: str, state: Properties, session: Session) -> Properties | None:
+        try:
+            installed = self._world.push().inspect(_blueprint(state), progress=session.progress)
+        except LifeboatError as error:
+            session.warn(f"{resource_id} was not asked, its state is kept as it was: {error.message} ({error.remedy})")
+            return state
+        return None if installed is None else {**state, **_outputs(installed)}
+
+    def delete(self, resource_id: str, state: Properties, session: Session) -> None:
+        try:
+            self._world.push().remove(_blueprint(state), progress=session.progress)
+        except Unreachable as error:
+            forgotten = {name.strip() for name in self._world.configuration.get(FORGET, "").split(",")}
+            if resource_id not in forgotten:
+                raise Unreachable(
+                    f"the agent on {resource_id} cannot be removed: {error.message}",
+                    code=error.code,
+                    remedy=f"make it reachable and repeat; if {resource_id} is gone for good, `pulumi config set "
+                    f"dr:{FORGET} {resource_id}` and repeat: its agent is then left as it is",
+                ) from error
+            session.warn(
+                f"{resource_id} does not answer and was forgotten as dr:{FORGET} says; its agent was not removed"
+            )
+        session.warn(f"the recovery points of {resource_id} stay until their retention ends")
+
+    def _install(self, inputs: Properties, session: Session) -> Properties:
+        from dr.push.install import PartlyInstalled  # noqa: PLC0415 - loads paramiko
+
+        authority = open_authority(self._world.key_store(inputs["subscription"]), inputs["certificateAuthority"])
+        try:
+            installed = self._world.push().install(
+                _blueprint(inputs),
+                site=inputs["site"],
+                authority=authority,
+                package=self._world.agent_package,
+                protection_epoch=FIRST_EPOCH,
+                progress=session.progress,
+            )
+        except PartlyInstalled as error:
+            known = _outputs(error.installed) if error.installed else {}
+            problems = known.get("problems") or [error.message]
+            outputs = {**inputs, **known, "problems": problems}
+            raise NotReady(inputs["server"], outputs, error.message, remedy=error.remedy) from error
+        for concern in installed.concerns:
+            session.warn(f"{inputs['server']}: {concern}")
+        return {**inputs, **_outputs(installed), **_facts(installed)}
+
+
+def _blueprint(properties: Properties) -> ProtectionBlueprint:
+    ssh, policy = properties["ssh"], properties["initialPolicy"]
+    return ProtectionBlueprint(
+        server=properties["server"],
+        ssh_address=ssh["address"],
+        ssh_port=ssh["port"],
+        ssh_user=ssh["user"],
+        ssh_key_file=ssh.get("keyFile"),
+        ssh_key_env=ssh.get("keyEnv"),
+        ssh_host_key=ssh["hostKey"],
+        disks=tuple(DiskBlueprint(**disk) for disk in properties["disks"]),
+        process_servers=tuple(properties["processServers"]),
+        configuration_server=properties["configurationServer"],
+        crash_consistent_seconds=policy["crashConsistentSeconds"],
+        rpo_threshold_seconds=policy["rpoThresholdSeconds"],
+        retention_seconds=policy["retentionSeconds"],
+        firmware=properties.get("firmware"),
+    )
+
+
+def _outputs(installed: Installed) -> dict[str, Any]:
+    """Return what a look at the server shows; the same look always gives the same."""
+    return {
+        "agentSha256": installed.package_sha256,
+        "installation": installed.digest,
+        "certificateUntil": installed.certificate_end.isoformat() if installed.certificate_end else None,
+        "unitState": installed.unit_state,
+        "problems": list(installed.problems),
+    }
+
+
+def _facts(installed: Installed) -> Properties:
+    if installed.facts is None:
+        return {}
+    return {
+        "concerns": [str(concern) for concern in installed.concerns],
+        "productUuid": installed.facts.product_uuid,
+        "diskBytes": {name: disk.size_bytes for name, disk in installed.facts.disks.items()},
+    }
+
+
+def _measured(state: Properties) -> Properties:
+    return {name: state[name] for name in ("concerns", "productUuid", "diskBytes") if name in state}
