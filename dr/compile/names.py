@@ -8,11 +8,15 @@ digits, unique in the world, hence the hash of the subscription).
 from __future__ import annotations
 
 import hashlib
+import re
 
 REPLICAS = "replicas"
 MANIFESTS = "manifests"
 RUNS = "runs"
 STATE = "state"
+# A run's id is a part of names that Azure limits to 80 characters (`managed_disk` is the longest).
+RUN_LENGTH = 24
+RUN_PATTERN = re.compile(r"(?=.{1,24}\Z)[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
 CONTAINERS = (REPLICAS, MANIFESTS, RUNS, STATE)
 
 
@@ -80,3 +84,26 @@ def managed_disk(run: str, server: str, disk: str) -> str:
 
 def nic(run: str, server: str) -> str:
     return f"nic-{server}-{run}"
+
+
+def virtual_machine(target: str) -> str:
+    return target
+
+
+def subnet_id_suffix(site: str, subnet: str) -> str:
+    """The subnet's resource id behind `/subscriptions/ID`, known without asking the site's stack."""
+    group = f"/resourceGroups/{site_resource_group(site)}"
+    return f"{group}/providers/Microsoft.Network/virtualNetworks/{virtual_network(site)}/subnets/{subnet}"
+
+
+def health_check(server: str, kind: str, port: int, path: str) -> str:
+    """The check's name; two checks of one port differ by their path."""
+    name = f"check-{server}-{kind}-{port}"
+    return name if path == "/" else f"{name}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+
+
+TAG_SITE = "lifeboat-site"
+TAG_PLAN = "lifeboat-plan"
+TAG_RUN = "lifeboat-run"
+TAG_SERVER = "lifeboat-server"
+TAG_POINT = "lifeboat-point"  # added by the program, which knows the point

@@ -1,1 +1,11 @@
-"""To be opened."""
+"""From YAML to the model, with all errors at once.
+
+`load` and `check` read a folder; `examine` is the pure part (bytes of files in). One definition of the shape
+(`dr.schema.definition`) feeds validation, the editors' schema and the documentation.
+"""
+
+from dr.schema.examine import Examined, examine
+from dr.schema.files import check, inspect, load
+from dr.schema.findings import Finding
+
+__all__ = ["Examined", "Finding", "check", "examine", "inspect", "load"]

@@ -1,0 +1,82 @@
+"""Blueprints of what stands before a disaster: the vault and the site. Pure."""
+
+from __future__ import annotations
+
+from dr.compile import names
+from dr.compile.blueprint import (
+    DiskBlueprint,
+    ProtectionBlueprint,
+    SiteBlueprint,
+    SubnetBlueprint,
+    VaultBlueprint,
+)
+from dr.model import Declaration, Server
+
+
+def vault(declaration: Declaration, subscription: str) -> VaultBlueprint:
+    """Return the vault's blueprint; `subscription` is the id that the stack's target deploys to."""
+    site = declaration.site
+    return VaultBlueprint(
+        resource_group=names.vault_resource_group(site.name),
+        location=site.location,
+        recovery_vault=names.recovery_vault(site.name),
+        storage_account=names.storage_account(site.name, subscription),
+        containers=names.CONTAINERS,
+        certificate_authority=names.certificate_authority(site.name),
+        tags={names.TAG_SITE: site.name},
+    )
+
+
+def site(declaration: Declaration, subscription: str) -> SiteBlueprint:
+    """Return the site's blueprint: landing zone, listeners, and the protection of each server."""
+    declared = declaration.site
+    return SiteBlueprint(
+        site=declared.name,
+        resource_group=names.site_resource_group(declared.name),
+        location=declared.location,
+        virtual_network=names.virtual_network(declared.name),
+        address_space=declared.network.address_space,
+        subnets=tuple(
+            SubnetBlueprint(s.name, s.prefix, names.security_group(declared.name, s.name), s.inbound_ports)
+            for s in declared.network.subnets
+        ),
+        storage_account=names.storage_account(declared.name, subscription),
+        certificate_authority=names.certificate_authority(declared.name),
+        configuration_server=_end(declared.configuration_server.address, declared.configuration_server.port),
+        process_servers=tuple((p.name, _end(p.address, p.port)) for p in declared.process_servers),
+        protections=tuple(_protection(declaration, declaration.servers[name]) for name in sorted(declaration.servers)),
+        tags={names.TAG_SITE: declared.name},
+    )
+
+
+def _protection(declaration: Declaration, server: Server) -> ProtectionBlueprint:
+    policy = declaration.policies[server.policy]
+    configuration = declaration.site.configuration_server
+    return ProtectionBlueprint(
+        server=server.name,
+        ssh_address=server.ssh.address,
+        ssh_port=server.ssh.port,
+        ssh_user=server.ssh.user,
+        ssh_key_file=server.ssh.key_file,
+        ssh_key_env=server.ssh.key_env,
+        ssh_host_key=server.ssh.host_key,
+        disks=tuple(
+            DiskBlueprint(
+                name=disk.name,
+                device=disk.device,
+                replica=names.replica_blob(server.name, disk.name),
+                digests=names.digests_blob(server.name, disk.name),
+            )
+            for disk in server.disks
+        ),
+        process_servers=tuple(_end(p.address, p.port) for p in declaration.site.process_servers),
+        configuration_server=_end(configuration.address, configuration.port),
+        crash_consistent_seconds=policy.crash_consistent_seconds,
+        rpo_threshold_seconds=policy.rpo_threshold_seconds,
+        retention_seconds=policy.retention_seconds,
+        firmware=server.target.firmware.value,
+    )
+
+
+def _end(address: str, port: int) -> str:
+    return f"{address}:{port}"

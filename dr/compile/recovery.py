@@ -1,0 +1,99 @@
+"""Blueprint of one run of a recovery plan: disks, NICs, VMs and checks, group by group. Pure."""
+
+from __future__ import annotations
+
+import difflib
+
+from dr.compile import names
+from dr.compile.blueprint import (
+    CheckBlueprint,
+    FailoverBlueprint,
+    GroupBlueprint,
+    RecoveredDiskBlueprint,
+    RecoveredServerBlueprint,
+)
+from dr.errors import NotFound, Refused
+from dr.model import Declaration, Disk, Firmware, HealthCheck, PlanGroup, Server
+
+
+def failover(declaration: Declaration, plan_name: str, run: str, selector: str, subscription: str) -> FailoverBlueprint:
+    """Return the blueprint of run `run` of a plan.
+
+    Raises `NotFound` when the declaration has no such plan, `Refused` when `run` can't be a part of Azure's names.
+    """
+    if plan_name not in declaration.plans:
+        raise NotFound(f'no recovery plan "{plan_name}" is declared', remedy=_plans_there_are(declaration, plan_name))
+    if not names.RUN_PATTERN.fullmatch(run):
+        raise Refused(
+            f'"{run}" can\'t be the id of a run',
+            code="run-id-invalid",
+            remedy=f"take at most {names.RUN_LENGTH} letters, digits and single hyphens",
+        )
+    site = declaration.site.name
+    tags = {names.TAG_SITE: site, names.TAG_PLAN: plan_name, names.TAG_RUN: run}
+    return FailoverBlueprint(
+        plan=plan_name,
+        run=run,
+        selector=selector,
+        resource_group=names.run_resource_group(plan_name, run),
+        location=declaration.site.location,
+        storage_account=names.storage_account(site, subscription),
+        storage_resource_group=names.vault_resource_group(site),
+        groups=tuple(_group(declaration, group, plan_name, run, tags) for group in declaration.plans[plan_name].groups),
+        tags=tags,
+    )
+
+
+def _plans_there_are(declaration: Declaration, plan_name: str) -> str:
+    meant = difflib.get_close_matches(plan_name, list(declaration.plans), n=1)
+    if meant:
+        return f'did you mean "{meant[0]}"?'
+    return f"the plans are: {', '.join(sorted(declaration.plans))}" if declaration.plans else "declare a RecoveryPlan"
+
+
+def _group(declaration: Declaration, group: PlanGroup, plan: str, run: str, tags: dict[str, str]) -> GroupBlueprint:
+    return GroupBlueprint(
+        servers=tuple(_server(declaration, declaration.servers[name], plan, run, tags) for name in group.servers),
+        checks=tuple(_check(check) for check in group.checks),
+    )
+
+
+def _server(
+    declaration: Declaration, server: Server, plan: str, run: str, tags: dict[str, str]
+) -> RecoveredServerBlueprint:
+    target = server.target
+    return RecoveredServerBlueprint(
+        server=server.name,
+        virtual_machine=names.virtual_machine(target.name),
+        size=target.size,
+        generation="V2" if target.firmware is Firmware.UEFI else "V1",
+        nic=names.nic(run, server.name),
+        address=target.address,
+        subnet=target.subnet,
+        subnet_id_suffix=names.subnet_id_suffix(declaration.site.name, target.subnet),
+        disks=tuple(_disk(disk, index, server.name, plan, run) for index, disk in enumerate(server.disks)),
+        # Ours last: repair and teardown find what is left of a run by these.
+        tags=dict(target.tags) | tags | {names.TAG_SERVER: server.name},
+    )
+
+
+def _disk(disk: Disk, index: int, server: str, plan: str, run: str) -> RecoveredDiskBlueprint:
+    return RecoveredDiskBlueprint(
+        name=disk.name,
+        managed_disk=names.managed_disk(run, server, disk.name),
+        copy_blob=names.run_copy_blob(plan, run, server, disk.name),
+        lun=None if index == 0 else index - 1,  # the first declared disk is the one that boots
+    )
+
+
+def _check(check: HealthCheck) -> CheckBlueprint:
+    return CheckBlueprint(
+        name=names.health_check(check.server, check.kind, check.port, check.path),
+        server=check.server,
+        kind=check.kind,
+        port=check.port,
+        path=check.path,
+        status=check.status,
+        contains=check.contains,
+        timeout_seconds=check.timeout_seconds,
+    )

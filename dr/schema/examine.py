@@ -1,0 +1,132 @@
+"""The whole examination: bytes of files in, a declaration or all findings out. Pure; reading is `dr.schema.files`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dr.model import Declaration
+from dr.schema.build import build
+from dr.schema.definition import KINDS
+from dr.schema.document import Document, parse
+from dr.schema.findings import Finding, closest, quoted
+from dr.schema.networks import check_networks
+from dr.schema.plans import check_plans
+from dr.schema.servers import check_servers
+from dr.schema.shape import prepare
+from dr.schema.thing import Estate, Thing, items
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """Either a declaration, or what is wrong with it."""
+
+    declaration: Declaration | None
+    findings: tuple[Finding, ...]
+
+
+def examine(sources: Mapping[str, bytes], *, folder: str = ".", unread: Sequence[Finding] = ()) -> Examined:
+    """Return the declaration that the files make, or everything that is wrong with them.
+
+    `sources` is file name → content; `folder` is named where an error belongs to no file; `unread` are the findings
+    about files that could not be read at all.
+    """
+    findings: list[Finding] = list(unread)
+    documents: list[Document] = []
+    whole = not unread
+    for file in sorted(sources):
+        parsed = parse(file, sources[file])
+        documents += parsed.documents
+        findings += parsed.findings
+        whole = whole and parsed.whole
+    estate = _estate(documents, findings, whole=whole)
+    findings += _check_sites(estate, folder)
+    findings += _check_names(estate)
+    for check in (check_networks, check_servers, check_plans):
+        findings += check(estate)
+    if findings:
+        return Examined(None, tuple(sorted(set(findings), key=str_order)))
+    return Examined(build(estate), ())
+
+
+def str_order(finding: Finding) -> tuple[str, int, int, str]:
+    """Return the key that findings are sorted by."""
+    return finding.file, finding.line, finding.column, finding.message
+
+
+def _estate(documents: list[Document], findings: list[Finding], *, whole: bool) -> Estate:
+    things: list[Thing] = []
+    names: dict[str, set[str]] = {kind: set() for kind in (*KINDS, "subnet")}
+    for document in documents:
+        kind, wrong = _kind(document)
+        findings += wrong
+        if kind is None:
+            # It may declare any name: none that is missing can be called unknown.
+            whole = False
+            continue
+        _note_names(names, kind, document.data)
+        if not wrong:
+            findings += prepare(document, kind, KINDS[kind])
+            things.append(Thing(kind, document.data.get("name"), document))
+    return Estate(tuple(things), {kind: frozenset(found) for kind, found in names.items()}, whole)
+
+
+def _note_names(names: dict[str, set[str]], kind: str, data: dict[str, Any]) -> None:
+    """Keep the names as written, before the shape check takes refused ones out."""
+    if isinstance(data.get("name"), str):
+        names[kind].add(data["name"])
+    network = data.get("network")
+    if kind == "Site" and isinstance(network, dict):
+        written = [subnet.get("name") for _, subnet in items(network.get("subnets"))]
+        names["subnet"].update(name for name in written if isinstance(name, str))
+
+
+def _kind(document: Document) -> tuple[str | None, list[Finding]]:
+    """Return the kind that a document is meant to be, if that can be told, and what is wrong with it."""
+    data = document.data
+    if not isinstance(data, dict):
+        found = "a list" if isinstance(data, list) else "a single value"
+        return None, [document.finding((), f"a document must be a mapping with kind and name; found {found}")]
+    if "kind" not in data:
+        meant = [key for key in data if closest(key, ["kind"])]
+        if meant:
+            unknown = f"unknown key {quoted(meant[0])}"
+            return None, [document.finding((meant[0],), unknown, "kind", at_key=True)]
+        return None, [document.finding((), f'the document lacks the key "kind", one of {", ".join(KINDS)}')]
+    kind = data["kind"]
+    if isinstance(kind, str) and kind in KINDS:
+        return kind, []
+    if ("kind",) in document.bad:
+        return None, []
+    meant_kind = closest(kind, KINDS) if isinstance(kind, str) else None
+    found = quoted(kind) if isinstance(kind, str) else "a value that is no text"
+    message = f"unknown kind {found}; kinds are {', '.join(KINDS)}"
+    return meant_kind, [document.finding(("kind",), message, meant_kind)]
+
+
+def _check_sites(estate: Estate, folder: str) -> list[Finding]:
+    sites = list(estate.of("Site"))
+    if not sites and estate.whole and not estate.names["Site"]:
+        return [Finding(folder, 1, 1, "no Site is declared; a declaration has exactly one")]
+    return [
+        site.document.finding(
+            ("kind",), f"a second Site; a declaration has exactly one (first at {sites[0].where(())})"
+        )
+        for site in sites[1:]
+    ]
+
+
+def _check_names(estate: Estate) -> list[Finding]:
+    findings = []
+    first: dict[tuple[str, str], Thing] = {}
+    for thing in estate.things:
+        if thing.name is None or thing.kind == "Site":
+            continue
+        key = (thing.kind, thing.name)
+        if key in first:
+            place = first[key].where(("name",))
+            message = f"{thing.kind} {quoted(thing.name)} is declared twice (first at {place})"
+            findings.append(thing.finding(("name",), message))
+        first.setdefault(key, thing)
+    return findings

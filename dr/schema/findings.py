@@ -1,0 +1,50 @@
+"""A finding: one error of a declaration with its place, and the search for what was meant.
+
+Rules: lines and columns count from 1; the order of findings is file, line, column, text, so that two runs over
+the same files print the same.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Finding:
+    """One error. `message` is complete but for the suggestion; `str()` gives the line that people read."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+    suggestion: str | None = None
+
+    def __str__(self) -> str:
+        meant = f' (did you mean "{self.suggestion}"?)' if self.suggestion else ""
+        return f"{self.file}:{self.line}:{self.column}: {self.message}{meant}"
+
+
+def closest(word: str, candidates: Iterable[str]) -> str | None:
+    """Return the candidate that was probably meant, or None.
+
+    Case, `-` and `_` don't count (`rpo_threshold` is `rpoThreshold`); otherwise difflib's ratio decides.
+    """
+    plain: dict[str, str] = {}
+    for candidate in candidates:
+        plain.setdefault(_plain(candidate), candidate)
+    if _plain(word) in plain:
+        return plain[_plain(word)]
+    matches = difflib.get_close_matches(_plain(word), list(plain), n=1, cutoff=0.6)
+    return plain[matches[0]] if matches else None
+
+
+def _plain(word: str) -> str:
+    return word.replace("_", "").replace("-", "").casefold()
+
+
+def quoted(value: object, limit: int = 60) -> str:
+    """Return a value in double quotes on one line, shortened to `limit` characters."""
+    text = "".join(c if c.isprintable() else "�" for c in str(value))
+    return f'"{text if len(text) <= limit else text[: limit - 1] + "…"}"'

@@ -1,0 +1,269 @@
+"""Check one document against its kind's definition, and say in plain words what is wrong. Pure.
+
+Rules: every error of a document is found, not the first; one mistake gives one line (a misspelt key is not also
+reported as missing). `prepare` leaves a document with defaults filled in and every value that was refused taken
+out, so that the checks across documents can go on without falling over what has been said already.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+from jsonschema import Draft202012Validator, ValidationError, validators
+from jsonschema.protocols import Validator
+
+from dr.schema import durations
+from dr.schema.definition import Schema
+from dr.schema.document import Document, Path
+from dr.schema.findings import Finding, closest, quoted
+from dr.schema.scalars import Decimal
+
+
+def prepare(document: Document, kind: str, definition: Schema) -> list[Finding]:
+    """Return what is wrong with the document's shape; fill in defaults and take out what was refused."""
+    fill_defaults(document.data, definition)
+    errors = [_Wrong.of(error) for error in _VALIDATOR(definition).iter_errors(document.data)]
+    findings = [finding for error in errors for finding in _explain(document, kind, error)]
+    for path in sorted(document.bad | {error.path for error in errors if error.keyword not in _ABOUT_CONTENT}, key=len):
+        _take_out(document.data, path)
+    return findings
+
+
+def fill_defaults(value: Any, definition: Schema) -> None:
+    """Add every default that `definition` has and `value` lacks, at all depths."""
+    if isinstance(value, dict):
+        for key, shape in definition.get("properties", {}).items():
+            if key not in value and "default" in shape:
+                default = shape["default"]
+                value[key] = default.copy() if isinstance(default, list | dict) else default
+            if key in value:
+                fill_defaults(value[key], shape)
+    elif isinstance(value, list) and "items" in definition:
+        for item in value:
+            fill_defaults(item, definition["items"])
+
+
+def _take_out(data: Any, path: Path) -> None:
+    """Remove a mapping's key, or put None in a list's place (the others keep their indexes)."""
+    if not path:
+        return
+    parent = data
+    for step in path[:-1]:
+        try:
+            parent = parent[step]
+        except (KeyError, TypeError, IndexError):  # taken out with something above it
+            return
+    last = path[-1]
+    if isinstance(parent, dict):
+        parent.pop(last, None)
+    elif isinstance(parent, list) and isinstance(last, int):
+        parent[last] = None
+
+
+# Keywords about what a mapping or list holds: the rest of it is still good for further checks.
+_ABOUT_CONTENT = {"required", "additionalProperties", "oneOf", "minItems", "maxItems", "uniqueItems"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrong:
+    """An error of jsonschema: `keyword: demand` of `schema` refused `value` at `path`."""
+
+    path: Path
+    keyword: str
+    demand: Any
+    value: Any
+    schema: Schema
+    message: str
+    about_key: bool  # a mapping's key was refused, not a value
+
+    @classmethod
+    def of(cls, error: ValidationError) -> _Wrong:
+        return cls(
+            path=tuple(error.absolute_path),
+            keyword=str(error.validator),
+            demand=error.validator_value,
+            value=error.instance,
+            schema=cast(Schema, error.schema),
+            message=error.message,
+            about_key="propertyNames" in error.absolute_schema_path,
+        )
+
+
+# Validation ------------------------------------------------------------------------------------------------
+
+
+def _pattern(_: Validator, pattern: str, value: Any, __: Schema) -> Iterator[ValidationError]:
+    # `$` of Python also matches before a last line break; ours must not. Empty text is reported by minLength.
+    if isinstance(value, str) and value and not re.search(pattern.removesuffix("$") + r"\Z", value):
+        yield ValidationError("pattern")
+
+
+def _at_least(_: Validator, bound: str, value: Any, __: Schema) -> Iterator[ValidationError]:
+    if _seconds(value) is not None and (_seconds(value) or 0) < durations.seconds(bound):
+        yield ValidationError("x-atLeast")
+
+
+def _at_most(_: Validator, bound: str, value: Any, __: Schema) -> Iterator[ValidationError]:
+    if _seconds(value) is not None and (_seconds(value) or 0) > durations.seconds(bound):
+        yield ValidationError("x-atMost")
+
+
+def _seconds(value: Any) -> int | None:
+    try:
+        return durations.seconds(value)
+    except (ValueError, TypeError):
+        return None  # its shape is reported by `pattern` or `type`
+
+
+def _is_integer(_: Any, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_VALIDATOR = validators.extend(  # type: ignore[no-untyped-call]  # jsonschema leaves it untyped
+    Draft202012Validator,
+    {"pattern": _pattern, "x-atLeast": _at_least, "x-atMost": _at_most},
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer),
+)
+
+
+# Words -----------------------------------------------------------------------------------------------------
+
+
+def _explain(document: Document, kind: str, error: _Wrong) -> Iterator[Finding]:
+    path = error.path
+    if any(path[:length] in document.bad for length in range(len(path) + 1)):
+        return
+    if error.keyword == "additionalProperties":
+        yield from _unknown_keys(document, kind, path, error)
+    elif error.keyword == "required":
+        yield from _missing_key(document, kind, path, error)
+    elif error.keyword == "oneOf":
+        yield from _not_exactly_one(document, path, error)
+    elif error.about_key:
+        key = error.value
+        message = f"tag {quoted(key)}: its key must be {error.schema['patternErrorMessage']}"
+        yield document.finding((*path, key), message, at_key=True)
+    else:
+        yield document.finding(path, f"{_label(path)} {_demand(error)}", _meant(error))
+
+
+def _unknown_keys(document: Document, kind: str, path: Path, error: _Wrong) -> Iterator[Finding]:
+    known = list(error.schema["properties"])
+    for key in error.value:
+        if key in known:
+            continue
+        meant = closest(key, known)
+        where = f"in {_label(path)}" if path else f"of kind {kind}"
+        yield document.finding((*path, key), f"unknown key {quoted(key)} {where}", meant, at_key=True)
+
+
+def _missing_key(document: Document, kind: str, path: Path, error: _Wrong) -> Iterator[Finding]:
+    properties = error.schema["properties"]
+    # jsonschema names the missing key only in its message; each error is about one of the required ones.
+    missing = next(key for key in error.demand if error.message.startswith(f"{key!r} "))
+    for written in error.value:
+        if written not in properties and closest(written, properties) == missing:
+            return
+    where = f"{_label(path)} lacks" if path else f"this {kind} lacks"
+    yield document.finding(path, f'{where} the key "{missing}"')
+
+
+def _not_exactly_one(document: Document, path: Path, error: _Wrong) -> Iterator[Finding]:
+    names = [choice["required"][0] for choice in error.demand]
+    found = [name for name in names if name in error.value]
+    if not found and any(closest(key, error.schema["properties"]) in names for key in _unknown(error)):
+        return
+    wanted = " and ".join(f'"{name}"' for name in names)
+    message = f"{_label(path)} must have exactly one of {wanted}; found {'both' if found else 'neither'}"
+    yield document.finding(path, message)
+
+
+def _unknown(error: _Wrong) -> list[str]:
+    return [key for key in error.value if key not in error.schema["properties"]]
+
+
+def _label(path: Path) -> str:
+    if not path:
+        return "the document"
+    if isinstance(path[-1], int):
+        return f"item {path[-1] + 1} of {_label(path[:-1])}"
+    return path[-1]
+
+
+def _demand(error: _Wrong) -> str:
+    """Return the sentence's end: what the value must be, and what was found."""
+    value, bound = error.value, error.demand
+    found = f"; found {_describe(value)}"
+    if error.keyword == "type":
+        return _wrong_type(value, bound)
+    if error.keyword == "pattern":
+        return f"must be {error.schema['patternErrorMessage']}{found}"
+    if error.keyword == "enum":
+        return f"must be {_choices(bound)}{found}"
+    if error.keyword in _FIXED:
+        return _FIXED[error.keyword]
+    if error.keyword in _COUNTED:
+        return f"must have at most {bound} {_COUNTED[error.keyword]}; found {len(value)}"
+    least = error.keyword in {"minimum", "x-atLeast"}
+    return f"must be at {'least' if least else 'most'} {bound}{found}"
+
+
+_FIXED = {
+    "minLength": "may not be empty",
+    "minItems": "may not be empty",
+    "uniqueItems": "has the same item twice",
+}
+_COUNTED = {"maxLength": "characters", "maxItems": "items", "maxProperties": "keys"}
+
+
+def _wrong_type(value: Any, wanted: str) -> str:
+    words = {"string": "text", "integer": "a whole number", "object": "a mapping", "array": "a list"}
+    if value is None:
+        return f"has no value; it must be {words[wanted]}"
+    hint = ""
+    if wanted == "string" and isinstance(value, int | Decimal):
+        hint = f'; write "{_raw(value)}" in quotes for the text'
+    elif wanted == "integer" and isinstance(value, str) and value.isascii() and value.isdigit():
+        hint = "; write it without quotes"
+    elif wanted == "array" and not isinstance(value, dict):
+        hint = f"; write [{_raw(value)}]"
+    return f"must be {words[wanted]}; found {_describe(value)}{hint}"
+
+
+def _raw(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value.text if isinstance(value, Decimal) else str(value)
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    if isinstance(value, bool):
+        return f"the truth value {_raw(value)}"
+    return "nothing" if value is None else f"the number {_raw(value)}"
+
+
+def _choices(values: list[str]) -> str:
+    return " or ".join(f'"{value}"' for value in values)
+
+
+def _meant(error: _Wrong) -> str | None:
+    value = error.value
+    if not isinstance(value, str) or error.keyword not in {"enum", "pattern"}:
+        return None
+    if error.keyword == "enum":
+        return closest(value, error.demand)
+    for candidate in (
+        value.lower(),
+        re.sub(r"[ _.]+", "-", value.strip().lower()),
+        re.sub(r"[ _-]+", "", value.lower()),
+    ):
+        if candidate != value and len(candidate) <= 40 and re.search(error.demand, candidate):
+            return candidate
+    return None

@@ -1,0 +1,69 @@
+"""A document that has a known kind and a name, as the checks across documents see it.
+
+What its shape check refused is no longer in `data`, so a check reads with `.get` and leaves out what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dr.schema.document import Document, Path
+from dr.schema.findings import Finding
+
+Data = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """One declared thing; `name` is None where it was refused or is missing."""
+
+    kind: str
+    name: str | None
+    document: Document
+
+    @property
+    def data(self) -> Data:
+        data: Data = self.document.data
+        return data
+
+    def section(self, key: str) -> Data:
+        """Return a mapping below the root; empty where there is none."""
+        value = self.data.get(key)
+        return value if isinstance(value, dict) else {}
+
+    def finding(self, path: Path, message: str, suggestion: str | None = None) -> Finding:
+        return self.document.finding(path, message, suggestion)
+
+    def where(self, path: Path) -> str:
+        """Return `file:line` of a value, for messages that point at a second place."""
+        return f"{self.document.file}:{self.document.place(path)[0]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Estate:
+    """All things of a declaration, by kind, in the order of the files.
+
+    `names` holds for each kind every name that was written, refused ones too; `whole` is False when something
+    could not be read at all, so that a name that is not found may still have been declared.
+    """
+
+    things: tuple[Thing, ...]
+    names: Mapping[str, frozenset[str]]
+    whole: bool
+
+    def of(self, kind: str) -> Iterator[Thing]:
+        return (thing for thing in self.things if thing.kind == kind)
+
+    def known(self, kind: str, name: str) -> bool:
+        return name in self.names[kind] or not self.whole
+
+    def find(self, kind: str, name: str) -> Thing | None:
+        return next((thing for thing in self.of(kind) if thing.name == name), None)
+
+
+def items(value: object) -> Iterator[tuple[int, Data]]:
+    """Yield the mappings of a list with their indexes; nothing where there is no list."""
+    if isinstance(value, list):
+        yield from ((index, item) for index, item in enumerate(value) if isinstance(item, dict))
