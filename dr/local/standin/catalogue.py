@@ -1,0 +1,43 @@
+"""The resource types that the local target realises."""
+
+from __future__ import annotations
+
+from dr.errors import Refused
+from dr.local.standin.compute import VirtualMachine
+from dr.local.standin.disks import Disk
+from dr.local.standin.groups import ManagementLock, RecoveryVault, ResourceGroup
+from dr.local.standin.kinds import Kind
+from dr.local.standin.metadata import arguments_class
+from dr.local.standin.network import NetworkInterface, SecurityGroup, Subnet, VirtualNetwork
+from dr.local.standin.storage import BlobContainer, BlobServiceProperties, StorageAccount
+
+KINDS: dict[str, Kind] = {
+    kind.resource_type: kind
+    for kind in (
+        ResourceGroup(),
+        RecoveryVault(),
+        ManagementLock(),
+        StorageAccount(),
+        BlobServiceProperties(),
+        BlobContainer(),
+        VirtualNetwork(),
+        Subnet(),
+        SecurityGroup(),
+        NetworkInterface(),
+        Disk(),
+        VirtualMachine(),
+    )
+}
+
+
+def kind_of(resource_type: str) -> Kind:
+    """Return the kind of a type token. `Refused` when the SDK does not know it, or the local target does not."""
+    arguments_class(resource_type)
+    kind = KINDS.get(resource_type)
+    if kind is None:
+        raise Refused(
+            f'the local target does not realise "{resource_type}"',
+            code="not-realised",
+            remedy=f"it realises {', '.join(sorted(KINDS))}",
+        )
+    return kind
