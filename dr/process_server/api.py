@@ -1,0 +1,108 @@
+"""The process server's HTTP interface, `/v1`; described in `docs/formats/process-server-api.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from aiohttp import web
+
+from dr import https
+from dr.errors import NotFound
+from dr.https import RequestInvalid, number
+from dr.process_server.states import Position, WriterReport
+from dr.process_server.stream import Stream
+from dr.process_server.writer import ServerWriter
+from dr.vault.batch import DiskSpec
+
+MAX_BODY_BYTES = 8 << 20
+MAX_WAIT_SECONDS = 30
+MAX_DISKS = 64
+
+FindWriter = Callable[[str], ServerWriter | None]
+
+
+def application(site: str, find: FindWriter, all_writers: Callable[[], list[ServerWriter]]) -> web.Application:
+    """Return the application; `find` gives the writer of a protected server."""
+    app = https.application(site, max_body_bytes=MAX_BODY_BYTES)
+
+    def writer_for(request: web.Request) -> ServerWriter:
+        server = request.match_info["server"]
+        https.demand_agent_of(request, server)
+        writer = find(server)
+        if writer is None:
+            raise NotFound(
+                f'server "{server}" is not protected by this site',
+                code="unknown-server",
+                remedy="add it to the declaration and run `pulumi up` of the site stack",
+            )
+        return writer
+
+    async def open_stream(request: web.Request) -> web.Response:
+        writer = writer_for(request)
+        stream, next_sequence = parse_open(await https.read_json(request))
+        return web.json_response(asdict(await writer.open_stream(stream, next_sequence)))
+
+    async def put_segment(request: web.Request) -> web.Response:
+        writer = writer_for(request)
+        protection_epoch = number(request.match_info["epoch"], "protection epoch", lowest=1)
+        sequence = number(request.match_info["sequence"], "sequence", lowest=1)
+        writer_epoch = number(request.query.get("writer_epoch"), "writer_epoch", lowest=1)
+        body = await https.read_body(request, MAX_BODY_BYTES)
+        position = await writer.append(protection_epoch, sequence, writer_epoch, body)
+        return web.json_response({"received": position.received, "stored": position.stored})
+
+    async def get_position(request: web.Request) -> web.Response:
+        writer = writer_for(request)
+        after = number(request.query.get("stored_after", "0"), "stored_after")
+        wait = number(request.query.get("wait", "0"), "wait")
+        return web.json_response(position_document(await writer.wait_stored(after, min(wait, MAX_WAIT_SECONDS))))
+
+    async def get_status(request: web.Request) -> web.Response:
+        https.demand_role(request, "operator", "server")
+        return web.json_response({"servers": {w.server: report_document(w.report()) for w in all_writers()}})
+
+    app.router.add_post("/v1/servers/{server}/stream", open_stream)
+    app.router.add_put("/v1/servers/{server}/segments/{epoch}/{sequence}", put_segment)
+    app.router.add_get("/v1/servers/{server}/position", get_position)
+    app.router.add_get("/v1/status", get_status)
+    return app
+
+
+def parse_open(document: Mapping[str, Any]) -> tuple[Stream, int]:
+    """Return the stream and the sequence that an agent asks for. `RequestInvalid`."""
+    epoch = number(document.get("protection_epoch"), "protection_epoch", lowest=1)
+    next_sequence = number(document.get("next_sequence"), "next_sequence", lowest=1)
+    disks, facts = document.get("disks"), document.get("facts", {})
+    if not isinstance(disks, list) or not 1 <= len(disks) <= MAX_DISKS:
+        raise RequestInvalid(f'"disks" is not a list of 1 to {MAX_DISKS} disks')
+    if not isinstance(facts, dict):
+        raise RequestInvalid('"facts" is not an object')
+    specs = tuple(_disk(disk) for disk in disks)
+    if len({spec.name for spec in specs}) != len(specs):
+        raise RequestInvalid("two disks have the same name")
+    return Stream(epoch, specs, facts), next_sequence
+
+
+def _disk(disk: object) -> DiskSpec:
+    if not isinstance(disk, dict) or not isinstance(disk.get("name"), str):
+        raise RequestInvalid("a disk is an object with name and size_bytes")
+    name: str = disk["name"]
+    plain = name.isascii() and all(c.isalnum() or c in "-_." for c in name)
+    if not plain or not 1 <= len(name) <= 64 or name.startswith("."):
+        raise RequestInvalid("a disk's name holds 1 to 64 ASCII letters, digits, '-', '_' and '.'")
+    size = number(disk.get("size_bytes"), "size_bytes", lowest=512, highest=1 << 62)
+    if size % 512:
+        raise RequestInvalid('"size_bytes" is not a multiple of 512')
+    return DiskSpec(name, size)
+
+
+def position_document(position: Position) -> dict[str, Any]:
+    """Return a position as the interface's JSON."""
+    return asdict(position)
+
+
+def report_document(report: WriterReport) -> dict[str, Any]:
+    """Return a writer's report as the interface's JSON."""
+    return {**asdict(report), "state": report.state.value, "remedy": report.remedy}

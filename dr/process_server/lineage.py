@@ -1,0 +1,107 @@
+"""Taking the lease of a replica, and what of the own spool may then be applied. Synchronous; runs in a thread.
+
+Rules:
+- Another process server that was the last writer voids our spool before anything else happens.
+- `stream.json` holds the epoch that the vault shows *before* we raise it. Each claim raises it by one, so an epoch that
+  is further on than that means that somebody else wrote in between, also when we were killed in the middle.
+- Only what continues the replica's position without a gap is applied (`stream.continuation`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dr.errors import Corrupt
+from dr.process_server import stream as streams
+from dr.process_server.spool import Spool, Spooled
+from dr.process_server.stream import Stream, fenced, writer_changed
+from dr.process_server.vault_side import VaultSide
+from dr.vault.replica import ReplicaSet
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A replica that is ours: what of the spool continues it, and what happened to the rest."""
+
+    replica: ReplicaSet
+    stream: Stream
+    entries: tuple[Spooled, ...]
+    voided: int
+    torn: tuple[str, ...]
+    went_back: bool
+    why_void: str
+
+
+def take(vault: VaultSide, spool: Spool, server: str, stream: Stream) -> Taken:
+    """Become the writer of `server` and sort the spool; errors as `ReplicaSet.open`."""
+    folder = spool.folder_of(server)
+    _refuse_older(spool, server, stream)
+    epoch, why = _shown_epoch(vault, spool, server)
+    voided = spool.wipe(server) if why else 0
+    streams.save(folder, stream.with_writer_epoch(epoch))
+    replica = vault.open(server, stream)
+    try:
+        if replica.writer_epoch != epoch + 1:
+            voided += spool.wipe(server)
+            why = "another process server wrote in between"
+        ours = stream.with_writer_epoch(replica.writer_epoch)
+        entries, torn = spool.scan(server)
+        found = streams.continuation(entries, replica.sequence, stream.protection_epoch)
+        spool.remove([*found.stored, *found.void])
+        streams.save(folder, ours)
+    except BaseException:
+        replica.close()
+        raise
+    if found.void and not why:
+        why = f"the replica is at position {replica.sequence}, the spool goes on after {found.void[0].previous}"
+    voided += len(found.void)
+    return Taken(replica, ours, found.apply, voided, tuple(torn), found.went_back, why)
+
+
+def kept_stream(vault: VaultSide, spool: Spool, server: str) -> Stream | None:
+    """Return the stream to go on with after a start: None when the spool holds nothing or is void.
+
+    `Unreachable` while that can't be told.
+    """
+    entries, _ = spool.scan(server)
+    stream = _known(spool, server)
+    if stream is None or not entries:
+        return None
+    _, why = _shown_epoch(vault, spool, server)
+    if why:
+        spool.wipe(server)
+        raise writer_changed(server, why)
+    return stream
+
+
+def still_ours(vault: VaultSide, server: str, writer_epoch: int) -> bool:
+    """Tell whether the vault names us, at this epoch or (a store that went back) an earlier one."""
+    epoch, writer = vault.last_writer(server)
+    return writer == vault.writer and epoch <= writer_epoch
+
+
+def _refuse_older(spool: Spool, server: str, stream: Stream) -> None:
+    """Refuse an older protection epoch before `stream.json` forgets the newer one, and with it the spool."""
+    known = _known(spool, server)
+    if known is not None and stream.protection_epoch < known.protection_epoch:
+        raise fenced(server, stream.protection_epoch, known.protection_epoch)
+
+
+def _known(spool: Spool, server: str) -> Stream | None:
+    try:
+        return streams.load(spool.folder_of(server))
+    except Corrupt:
+        return None  # without it the spool continues nothing, and is voided
+
+
+def _shown_epoch(vault: VaultSide, spool: Spool, server: str) -> tuple[int, str]:
+    """Return the epoch that the vault shows, and why our spool is void (or the empty string)."""
+    epoch, writer = vault.last_writer(server)
+    known = _known(spool, server)
+    if known is None:
+        return epoch, "no stream was open here"
+    if writer and writer != vault.writer:
+        return epoch, f"{writer.split('/')[0]} wrote in between"
+    if epoch > known.writer_epoch + 1:
+        return epoch, "another process server wrote in between"
+    return epoch, ""
