@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pulumi
 
-from dr.compile import compile_failover, compile_site, compile_vault
+from dr import compile as compiler
 from dr.errors import Refused
 from dr.model.declaration import Declaration
 from dr.schema import load
@@ -66,23 +67,25 @@ def run(stack: str) -> None:
 def _vault(name: StackName, declaration: Declaration, subscription: str) -> None:
     from stacks import vault  # noqa: PLC0415 - each program loads only its own part of the SDK
 
-    vault.program(compile_vault(declaration, subscription), subscription)
+    vault.program(compiler.vault(declaration, subscription), subscription)
 
 
 def _site(name: StackName, declaration: Declaration, subscription: str) -> None:
     from stacks import site  # noqa: PLC0415 - as above; and never a plain `import site`, which is Python's own
 
-    site.program(compile_site(declaration, subscription), subscription)
+    site.program(compiler.site(declaration, subscription), subscription)
 
 
 def _failover(name: StackName, declaration: Declaration, subscription: str) -> None:
-    from dr.failover.preflight import check_points  # noqa: PLC0415 - loads the Azure SDK
+    from dr.target.stores import open_store  # noqa: PLC0415 - loads the Azure SDK
+
+    from dr.failover.preflight import require_points  # noqa: PLC0415 - only this purpose reads the vault
     from stacks import failover  # noqa: PLC0415 - as above
 
     config = pulumi.Config("dr")
     run, selector = config.get("run") or "r1", config.get("point") or "latest"
-    blueprint = compile_failover(declaration, name.plan, run, selector, subscription)
-    check_points(blueprint, subscription)
+    blueprint = compiler.failover(declaration, name.plan, run, selector, subscription)
+    require_points(blueprint, lambda: open_store(subscription, blueprint.storage_account), datetime.now(UTC))
     failover.program(blueprint, subscription, source_may_be_alive=config.get("sourceMayBeAlive"))
 
 

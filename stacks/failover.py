@@ -94,7 +94,7 @@ def _point(run: Run, server: RecoveredServerBlueprint) -> RecoveryPoint:
 def _server(
     run: Run, server: RecoveredServerBlueprint, point: RecoveryPoint, after: Sequence[pulumi.Resource]
 ) -> compute.VirtualMachine:
-    tags: dict[str, pulumi.Input[str]] = {**server.tags, "point": point.point_id}
+    tags: dict[str, pulumi.Input[str]] = {**server.tags, names.TAG_POINT: point.point_id}
     nic = network.NetworkInterface(
         server.nic,
         network_interface_name=server.nic,

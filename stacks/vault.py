@@ -5,6 +5,7 @@ from __future__ import annotations
 import pulumi
 from pulumi_azure_native import recoveryservices, resources, storage
 
+from dr.compile import names
 from dr.compile.blueprint import VaultBlueprint
 from stacks.options import kept
 from stacks.resources import CertificateAuthority
@@ -36,7 +37,7 @@ def program(blueprint: VaultBlueprint, subscription: str) -> None:
     authority = CertificateAuthority(
         blueprint.certificate_authority,
         authority=blueprint.certificate_authority,
-        site=blueprint.tags.get("site", blueprint.certificate_authority),
+        site=blueprint.tags[names.TAG_SITE],
         subscription=subscription,
         opts=kept(after=[account]),
     )

@@ -5,9 +5,9 @@ A resource's own check can report one problem only, and after others have been m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from dr.compile.blueprint import FailoverBlueprint, RecoveredServerBlueprint
 from dr.errors import LifeboatError, RunFailed, Unreachable
@@ -32,13 +32,10 @@ class PreflightFailed(RunFailed):
     remedy = "nothing was changed; do what the lines above say and run the same command again"
 
 
-def check_points(blueprint: FailoverBlueprint, subscription: str) -> None:
-    """Check the plan against the vault of `subscription`. Raises `PreflightFailed` with every obstacle."""
-    from dr.target.stores import open_store  # noqa: PLC0415 - loads the Azure SDK
-
+def require_points(blueprint: FailoverBlueprint, open_store: Callable[[], BlobStore], now: datetime) -> None:
+    """Check the plan against its vault. Raises `PreflightFailed` with every obstacle."""
     try:
-        store = open_store(subscription, blueprint.storage_account)
-        found = list(obstacles(blueprint, store, datetime.now(UTC)))
+        found = list(obstacles(blueprint, open_store(), now))
     except LifeboatError as error:
         found = [Obstacle(f"the vault cannot be read: {error.message}", error.remedy or "make the vault reachable")]
     if found:

@@ -128,4 +128,3 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 def _partly(error: NotReady, inputs: Properties) -> PartlyCreated:
     # The engine shows the reasons of a partial state and nothing else, so the remedy goes with them.
     return PartlyCreated(error.resource_id, wrap_all(error.outputs), wrap_all(inputs), [one_line(error)])
-

@@ -1,0 +1,130 @@
+"""`dr failover PLAN`: boot a plan's servers in Azure from their recovery points."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dr.errors import PrerequisiteMissing
+
+if TYPE_CHECKING:
+    from dr.failover.engine import Event
+    from dr.failover.result import Result
+    from dr.failover.run import Surroundings
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+Say = Callable[[str], None]
+Report = Callable[["Event"], None]
+
+
+@click.command()
+@click.argument("plan")
+@click.option("--point", "selector", metavar="SELECTOR", help="latest, latest-processed, a time or a point's id.")
+@click.option("--run", "run", metavar="ID", help="Id of the run; default: the one the plan's stack holds, or the time.")
+@click.option("--target", default="local", show_default=True, type=click.Choice(["local", "azure"]))
+@click.option("--yes", is_flag=True, help="Replace running servers when the point is another one than before.")
+@click.option("--source-may-be-alive", is_flag=True, help="Fail over although the source still answers.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end; progress goes to stderr.")
+def failover(
+    plan: str, selector: str | None, run: str | None, target: str, yes: bool, source_may_be_alive: bool, as_json: bool
+) -> None:
+    """Boot the servers of PLAN in Azure, each from a recovery point, and wait for their health checks.
+
+    A second call continues a run that was interrupted, and changes nothing when it is done. Ctrl-C once lets the
+    running step finish and saves. Exit code 10: the run did not reach its goal; what remains is named.
+    """
+    from dr.failover.run import Request, fail_over  # noqa: PLC0415 - loads the Azure SDK
+
+    request = Request(plan, run, selector, source_may_be_alive, replace=yes)
+    with _progress() as (say, report):
+        result = fail_over(request, _surroundings(plan, target, say, report))
+    if as_json:
+        click.echo(json.dumps(result.as_dict()))
+    else:
+        _show(result)
+
+
+def _surroundings(plan: str, target: str, say: Say, report: Report) -> Surroundings:
+    from dr.failover.engine import Engine  # noqa: PLC0415
+    from dr.failover.run import Surroundings  # noqa: PLC0415
+    from dr.local.environment import environment  # noqa: PLC0415
+    from dr.schema import load  # noqa: PLC0415
+    from dr.target.folders import LOCAL_SUBSCRIPTION, Folders  # noqa: PLC0415
+    from dr.target.inventory import resource_ids  # noqa: PLC0415
+    from dr.target.reach import reach  # noqa: PLC0415
+    from dr.target.stores import open_store  # noqa: PLC0415
+
+    chosen = environment(target, Folders.from_environment())
+    os.environ.update(chosen)
+    declaration = load(Path(chosen["LIFEBOAT_PLANS"]))
+    subscription = LOCAL_SUBSCRIPTION if target == "local" else declaration.site.subscription
+    if not subscription:
+        raise PrerequisiteMissing(
+            "the declaration names no subscription for target azure", remedy="set site.subscription in plans/"
+        )
+    return Surroundings(
+        declaration=declaration,
+        subscription=subscription,
+        engine=Engine(CHECKOUT, f"failover-{plan}-{target}", os.environ),
+        store=lambda account: open_store(subscription, account),
+        reach=reach,
+        present=resource_ids,
+        now=lambda: datetime.now(UTC),
+        say=say,
+        report=report,
+    )
+
+
+@contextmanager
+def _progress() -> Iterator[tuple[Say, Report]]:
+    """Yield where lines and events go: a live display on a terminal, else plain lines; always on stderr."""
+    from dr.failover.progress import Progress  # noqa: PLC0415
+
+    progress = Progress()
+    begun = datetime.now(UTC)
+
+    def stamped(line: str) -> str:
+        return f"{(datetime.now(UTC) - begun).total_seconds():6.1f} s  {line}"
+
+    if not sys.stderr.isatty():
+
+        def plain(event: Event) -> None:
+            for line in progress.feed(event):
+                click.echo(stamped(line), err=True)
+
+        yield lambda line: click.echo(stamped(line), err=True), plain
+        return
+    from rich.console import Console, Group  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415
+    from rich.spinner import Spinner  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    with Live(console=console, transient=True) as live:
+
+        def shown(event: Event) -> None:
+            for line in progress.feed(event):
+                console.print(stamped(line), highlight=False, markup=False)
+            live.update(Group(*(Spinner("dots", text=text) for text in progress.working.values())))
+
+        yield lambda line: console.print(stamped(line), highlight=False, markup=False), shown
+
+
+def _show(result: Result) -> None:
+    for server in result.servers:
+        click.echo(f"{server.server}: {server.address} (VM {server.vm}), point {server.point}")
+        for port, endpoint in server.endpoints.items():
+            click.echo(f"    port {port}: {endpoint}")
+    rto = result.rto_seconds
+    measured = "not measured: the plan has no health check" if rto is None else f"{rto:.0f} s"
+    click.echo(f"plan {result.plan}, run {result.run}: healthy; RPO {result.rpo_seconds:.0f} s, RTO {measured}")
+    if result.source_may_be_alive:
+        click.echo("source may be alive: its shutdown was not confirmed; keep it switched off", err=True)
