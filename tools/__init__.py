@@ -1,0 +1,1 @@
+"""What builds, tests and shows the product, and is no part of it."""

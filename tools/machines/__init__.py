@@ -1,0 +1,1 @@
+"""Real machines for the demo and the tests: a Debian with its own disk, kernel, boot loader and sshd."""
