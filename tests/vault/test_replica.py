@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -222,11 +223,12 @@ def test_the_same_call_repeated_after_a_failed_request_heals(fault: str) -> None
         opened = len(store.calls)
         store.script("." * nth + fault)
         tries = 0
-        for step in (
-            lambda r=replica: r.apply([write("os", 1, content(1, 3)), write("data", 0, content(2))], 1),
-            lambda r=replica: r.apply([write("os", 2, content(3)), write("data", 0, None)], 2),
-            lambda r=replica: r.cut(cut_info(1), 3),
-        ):
+        steps: list[Callable[[], object]] = [
+            partial(replica.apply, [write("os", 1, content(1, 3)), write("data", 0, content(2))], 1),
+            partial(replica.apply, [write("os", 2, content(3)), write("data", 0, None)], 2),
+            partial(replica.cut, cut_info(1), 3),
+        ]
+        for step in steps:
             while True:
                 try:
                     tries += 1

@@ -1,0 +1,257 @@
+"""The vault on Azure Storage, by the synchronous client of azure-storage-blob.
+
+Tried against Azurite only; the real service never (no connection to it exists where this was written). Where the two
+are known to differ, the code follows the service's documentation.
+
+Rules:
+- The client's own retries are off. Reads are repeated here on any transport failure. Changes are repeated only when
+  the service itself says "busy" (503, 429: nothing was done); after a broken connection nobody knows whether the
+  change arrived, so the caller hears `Unreachable` and decides. That also makes a store that was restarted, and may
+  have gone back, visible to the replica's writer.
+- All of it ends within `PATIENCE_SECONDS` and one time-out, so that a stopped store turns into back-pressure.
+- One connection per thread of a writer is kept open.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import requests
+from azure.core import MatchConditions
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    ServiceRequestError,
+    ServiceResponseError,
+)
+from azure.core.pipeline.transport import RequestsTransport
+from azure.storage.blob import BlobClient, BlobLeaseClient, BlobServiceClient
+from requests.adapters import HTTPAdapter
+
+from dr.errors import Conflict, LifeboatError, NotFound, Refused, Unreachable
+from dr.vault.store import MAX_PAGES_WRITE, PAGE, BlobInfo
+
+CONNECTIONS = 16
+PATIENCE_SECONDS = 5.0
+_CONNECT_SECONDS = 20  # also bounds the sending of one 4 MiB request, so a slow line needs it
+_ANSWER_SECONDS = 20
+_PAUSES_SECONDS = (0.1, 0.3, 1.0, 2.0)
+_BUSY = {429, 503}
+T = TypeVar("T")
+
+
+class AzureBlobStore:
+    """`BlobStore` on a storage account; `credential` as the Azure SDK takes it (token credential, key, SAS)."""
+
+    def __init__(self, account_url: str, credential: Any, *, answer_seconds: int = _ANSWER_SECONDS) -> None:
+        self._session = requests.Session()
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(pool_connections=2, pool_maxsize=CONNECTIONS))
+        self._service = BlobServiceClient(
+            account_url,
+            credential=credential,
+            transport=RequestsTransport(
+                session=self._session,
+                session_owner=False,
+                connection_timeout=_CONNECT_SECONDS,
+                read_timeout=answer_seconds,
+            ),
+            retry_total=0,
+            max_single_get_size=MAX_PAGES_WRITE,
+            max_chunk_get_size=MAX_PAGES_WRITE,
+        )
+
+    def put(
+        self, container: str, name: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None
+    ) -> str:
+        options: dict[str, Any] = {"overwrite": not if_absent}
+        if if_match is not None:
+            options |= {"etag": if_match, "match_condition": MatchConditions.IfNotModified}
+        blob = self._blob(container, name)
+        return str(self._change(blob, lambda: blob.upload_blob(data, **options))["etag"])
+
+    def get(self, container: str, name: str) -> tuple[bytes, str]:
+        blob = self._blob(container, name)
+
+        def fetch() -> tuple[bytes, str]:
+            download = blob.download_blob()
+            return download.readall(), str(download.properties.etag)
+
+        return self._read(blob, fetch)
+
+    def list(self, container: str, prefix: str = "") -> Iterator[str]:
+        client = self._service.get_container_client(container)
+        # Read as a whole: a page that fails halfway can't be repeated once names were handed out.
+        found = _repeat(lambda: list(client.list_blob_names(name_starts_with=prefix)), container, safe=True)
+        yield from map(str, found)
+
+    def delete(self, container: str, name: str) -> None:
+        blob = self._blob(container, name)
+        try:
+            self._change(blob, lambda: blob.delete_blob(delete_snapshots="include"))
+        except NotFound:
+            return
+
+    def create_pages(self, container: str, name: str, size_bytes: int, metadata: Mapping[str, str]) -> None:
+        blob = self._blob(container, name)
+        values, absent = dict(metadata), MatchConditions.IfMissing
+        self._change(blob, lambda: blob.create_page_blob(size_bytes, metadata=values, match_condition=absent))
+
+    def info(self, container: str, name: str, *, snapshot: str | None = None) -> BlobInfo:
+        blob = self._blob(container, name, snapshot)
+        found = self._read(blob, blob.get_blob_properties)
+        return BlobInfo(name, int(found.size), str(found.etag), dict(found.metadata or {}))
+
+    def write_pages(self, container: str, name: str, offset: int, data: bytes, *, lease: str | None = None) -> None:
+        if len(data) > MAX_PAGES_WRITE:
+            raise Refused(f"one write has at most {MAX_PAGES_WRITE} bytes", code="out-of-range")
+        _check_pages(container, name, offset, len(data))
+        blob = self._blob(container, name)
+        self._change(blob, lambda: blob.upload_page(data, offset, len(data), lease=lease))
+
+    def clear_pages(self, container: str, name: str, offset: int, length: int, *, lease: str | None = None) -> None:
+        _check_pages(container, name, offset, length)
+        blob = self._blob(container, name)
+        self._change(blob, lambda: blob.clear_page(offset, length, lease=lease))
+
+    def read(self, container: str, name: str, offset: int, length: int, *, snapshot: str | None = None) -> bytes:
+        blob = self._blob(container, name, snapshot)
+        data = self._read(blob, lambda: blob.download_blob(offset, length).readall())
+        if len(data) != length:
+            raise Refused(f"{container}/{name} ends before {offset + length}", code="out-of-range")
+        return data
+
+    def page_ranges(self, container: str, name: str, *, snapshot: str | None = None) -> Iterator[tuple[int, int]]:
+        blob = self._blob(container, name, snapshot)
+        for part in self._read(blob, lambda: list(blob.list_page_ranges())):
+            if not part.cleared and part.start is not None and part.end is not None:
+                yield part.start, part.end - part.start + 1
+
+    def set_metadata(self, container: str, name: str, metadata: Mapping[str, str], *, lease: str | None = None) -> str:
+        blob = self._blob(container, name)
+        return str(self._change(blob, lambda: blob.set_blob_metadata(dict(metadata), lease=lease))["etag"])
+
+    def snapshot(self, container: str, name: str, *, lease: str | None = None) -> str:
+        blob = self._blob(container, name)
+        return str(self._change(blob, lambda: blob.create_snapshot(lease=lease))["snapshot"])
+
+    def acquire_lease(self, container: str, name: str) -> str:
+        blob, lease = self._blob(container, name), str(uuid.uuid4())
+        self._change(blob, lambda: BlobLeaseClient(blob, lease_id=lease).acquire(lease_duration=-1))
+        return lease
+
+    def change_lease(self, container: str, name: str, lease: str) -> str:
+        blob, newer = self._blob(container, name), str(uuid.uuid4())
+        self._change(blob, lambda: BlobLeaseClient(blob, lease_id=lease).change(newer))
+        return newer
+
+    def break_lease(self, container: str, name: str) -> None:
+        blob = self._blob(container, name)
+        try:
+            self._change(blob, lambda: BlobLeaseClient(blob).break_lease(lease_break_period=0))
+        except Conflict:
+            return  # there is none
+
+    def copy_snapshot(self, container: str, name: str, snapshot: str, to_container: str, to_name: str) -> None:
+        source, target = self._blob(container, name, snapshot), self._blob(to_container, to_name)
+        absent = MatchConditions.IfMissing
+        self._change(target, lambda: target.start_copy_from_url(source.url, match_condition=absent))
+        pause = 0.05
+        while True:
+            copy = self._read(target, target.get_blob_properties).copy
+            if copy.status == "success":
+                return
+            if copy.status != "pending":
+                raise LifeboatError(f"the copy to {to_container}/{to_name} ended as {copy.status}", code="copy-failed")
+            time.sleep(pause)
+            pause = min(2 * pause, 5.0)
+
+    def url(self, container: str, name: str) -> str:
+        return f"{self._service.url.split('?')[0].rstrip('/')}/{container}/{name}"
+
+    def close(self) -> None:
+        self._service.close()
+        self._session.close()
+
+    def _blob(self, container: str, name: str, snapshot: str | None = None) -> BlobClient:
+        return self._service.get_blob_client(container, name, snapshot=snapshot)
+
+    def _read(self, blob: BlobClient, call: Callable[[], T]) -> T:
+        return _repeat(call, _name(blob), safe=True)
+
+    def _change(self, blob: BlobClient, call: Callable[[], T]) -> T:
+        return _repeat(call, _name(blob), safe=False)
+
+
+def _repeat(call: Callable[[], T], what: str, *, safe: bool) -> T:
+    """Call until it works, fails for good or patience ends; `safe`: repeating it can do no harm."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    for pause in (*_PAUSES_SECONDS, None):
+        try:
+            return call()
+        except AzureError as err:
+            failure = _ours(err, what)
+            again = isinstance(failure, Unreachable) and (safe or _status(err) in _BUSY)
+            if pause is None or not again or time.monotonic() + pause > deadline:
+                raise failure from err
+            time.sleep(pause)
+    raise AssertionError("the last round returns or raises")
+
+
+def _ours(error: AzureError, what: str) -> LifeboatError:
+    status, reason = _status(error), _reason(error)
+    if isinstance(error, ServiceRequestError | ServiceResponseError) or status >= 500 or status == 429:
+        return Unreachable(
+            f"{what}: the store does not answer ({reason})",
+            code="store-unavailable",
+            remedy="nothing is lost; the work goes on when the store answers again",
+        )
+    if status == 404:
+        return NotFound(f"{what} does not exist")
+    if status in {409, 412}:
+        return Conflict(f"{what}: {reason}", code=_CONFLICTS.get(reason, "conflict"))
+    if status == 416:
+        return Refused(f"{what} ends before that", code="out-of-range")
+    if isinstance(error, ClientAuthenticationError) or status in {401, 403}:
+        return Refused(
+            f"{what}: the store refused the login ({reason})",
+            remedy="log in again (`az login`) and check the roles on the storage account",
+        )
+    return LifeboatError(f"{what}: {reason}", code="store-failed")
+
+
+_CONFLICTS = {
+    "BlobAlreadyExists": "exists",
+    "ConditionNotMet": "condition-not-met",
+    "LeaseAlreadyPresent": "lease-held",
+    "LeaseIdMissing": "lease-lost",
+    "LeaseIdMismatchWithBlobOperation": "lease-lost",
+    "LeaseIdMismatchWithLeaseOperation": "lease-lost",
+    "LeaseLost": "lease-lost",
+    "LeaseNotPresentWithBlobOperation": "lease-lost",
+    "LeaseNotPresentWithLeaseOperation": "lease-lost",
+}
+
+
+def _status(error: AzureError) -> int:
+    return (error.status_code or 0) if isinstance(error, HttpResponseError) else 0
+
+
+def _reason(error: AzureError) -> str:
+    """Return the service's error code, or the first line of the transport's message."""
+    code = getattr(error, "error_code", None)
+    code = getattr(code, "value", code)
+    return str(code or str(error).splitlines()[0] or type(error).__name__)
+
+
+def _name(blob: BlobClient) -> str:
+    return f"{blob.container_name}/{blob.blob_name}"
+
+
+def _check_pages(container: str, name: str, offset: int, length: int) -> None:
+    if offset % PAGE or length % PAGE or offset < 0 or length <= 0:
+        raise Refused(f"{container}/{name}: not whole pages of a page blob", code="out-of-range")

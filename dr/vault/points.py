@@ -1,0 +1,141 @@
+"""Recovery points as the vault tells them: from the manifests alone, with nothing but a store.
+
+Rules:
+- The order is (protection epoch, number); times are labels of the server's clock.
+- A manifest that can't be read is reported by name, never skipped in silence: `read_points` returns it beside the
+  good ones, so that one damaged manifest does not stop a failover, and `list_points` raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+
+from dr.compile import names
+from dr.errors import Corrupt, NotFound, Refused
+from dr.vault.manifest import Manifest, format_time, from_bytes
+from dr.vault.store import BlobStore
+
+LATEST = "latest"
+LATEST_PROCESSED = "latest-processed"
+_THREADS = 8
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenPoint:
+    """A manifest that exists and can't be used."""
+
+    blob: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """All points of a server, newest first, and the manifests that could not be read."""
+
+    good: tuple[Manifest, ...]
+    broken: tuple[BrokenPoint, ...]
+
+
+def servers(store: BlobStore) -> list[str]:
+    """Return the servers that the vault knows, by replica or by recovery point."""
+    found = {name.split("/")[0] for name in store.list(names.REPLICAS) if name.endswith("/writer.json")}
+    return sorted(found | {name.split("/")[0] for name in store.list(names.MANIFESTS) if "/" in name})
+
+
+def read_points(store: BlobStore, server: str) -> Points:
+    """Read every manifest of `server`. `Unreachable`."""
+    blobs = list(store.list(names.MANIFESTS, f"{server}/"))
+
+    def read(blob: str) -> Manifest | BrokenPoint | None:
+        try:
+            content, _ = store.get(names.MANIFESTS, blob)
+            return from_bytes(content, blob)
+        except NotFound:
+            return None  # retention removed it between the list and here
+        except Corrupt as err:
+            return BrokenPoint(blob, err.message)
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        found = list(threads.map(read, blobs))
+    good = sorted((p for p in found if isinstance(p, Manifest)), key=lambda p: p.order, reverse=True)
+    return Points(tuple(good), tuple(p for p in found if isinstance(p, BrokenPoint)))
+
+
+def list_points(store: BlobStore, server: str) -> list[Manifest]:
+    """Return the points of `server`, newest first. `Corrupt` `manifest-invalid` names every broken one."""
+    points = read_points(store, server)
+    if points.broken:
+        raise Corrupt(
+            "; ".join(point.cause for point in points.broken),
+            code="manifest-invalid",
+            remedy=f"see `dr points {server}`; the other points can be used by id",
+        )
+    return list(points.good)
+
+
+def resolve(points: Sequence[Manifest], selector: str, now: datetime) -> Manifest:
+    """Return the point that `selector` means: `latest`, `latest-processed`, an id, or a time (RFC 3339).
+
+    A time means the newest point that was cut at or before it. Without a process server's help `latest` and
+    `latest-processed` are the same: what the vault holds. Errors: `NotFound` with what exists, `Refused`
+    `selector-invalid`.
+    """
+    ordered = sorted(points, key=lambda point: point.order, reverse=True)
+    if not ordered:
+        raise NotFound(
+            "there is no recovery point", remedy="a first one appears after the initial replication: see `dr status`"
+        )
+    if selector in {LATEST, LATEST_PROCESSED}:
+        return ordered[0]
+    for point in ordered:
+        if point.id == selector:
+            return point
+    moment = _as_time(selector)
+    if moment is not None:
+        return _at(ordered, moment, now)
+    if selector.startswith(f"{ordered[0].server}-"):
+        raise NotFound(f'there is no recovery point "{selector}"', remedy=_existing(ordered))
+    raise Refused(
+        f'"{selector}" selects no recovery point',
+        code="selector-invalid",
+        remedy=f"use latest, latest-processed, a time like {format_time(now)}, or an id; {_existing(ordered)}",
+    )
+
+
+def _at(ordered: Sequence[Manifest], moment: datetime, now: datetime) -> Manifest:
+    if moment > now:
+        raise Refused(
+            f"{format_time(moment)} has not come yet: it is {format_time(now)}",
+            code="selector-invalid",
+            remedy="use latest for the newest point",
+        )
+    for point in ordered:
+        if point.cut_time <= moment:
+            return point
+    raise NotFound(f"no recovery point is as old as {format_time(moment)}", remedy=_existing(ordered))
+
+
+def _as_time(selector: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(selector)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        raise Refused(
+            f'"{selector}" has no time zone',
+            code="selector-invalid",
+            remedy=f'add one, for example "{selector}Z" for UTC',
+        )
+    return moment
+
+
+def _existing(ordered: Sequence[Manifest]) -> str:
+    newest = ", ".join(f"{point.id} ({format_time(point.cut_time)})" for point in ordered[:_SHOWN])
+    if len(ordered) <= _SHOWN:
+        return f"there are {newest}"
+    oldest = ordered[-1]
+    return f"there are {len(ordered)}, from {oldest.id} ({format_time(oldest.cut_time)}) to {newest}"
