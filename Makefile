@@ -1,0 +1,47 @@
+# Everything a person types here. `make help` lists it.
+SHELL := /bin/sh
+PYTHON ?= python3
+LIFEBOAT_CACHE ?= $(HOME)/.cache/lifeboat
+PULUMI_VERSION := 3.259.0
+export LIFEBOAT_CACHE
+# Pulumi's language host takes the first Python on PATH, so the environment comes first.
+export PATH := $(CURDIR)/.venv/bin:$(LIFEBOAT_CACHE)/pulumi-$(PULUMI_VERSION)/bin:$(PATH)
+WORKERS ?= 2
+PYTEST := .venv/bin/python -m pytest -q -p no:cacheprovider
+
+.PHONY: help setup check lint quick test demo lock format clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
+
+setup: ## make this machine ready (idempotent; says what it does)
+	@$(PYTHON) -m tools.setup
+
+demo: setup ## protect a real server, burn its site, run it again; TAMPER=1 and LEAK=1 must fail
+	@.venv/bin/python -m demo
+
+check: setup lint quick ## lint, types, import rules, quick tests
+
+lint:
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports --cache-dir .import_linter_cache
+
+quick:
+	$(PYTEST) -m "not real and not vm" -n $(WORKERS) --timeout 60
+
+test: check ## check, and the tests on real machinery and real machines
+	$(PYTEST) -m "real or vm" -n $(WORKERS) --dist worksteal --timeout 1200
+
+format: ## format all files
+	.venv/bin/ruff check --fix-only
+	.venv/bin/ruff format
+
+lock: ## write the locks again: sums, no addresses
+	$(PYTHON) -m tools.setup.lock
+
+clean: ## remove what tools left in the checkout; the cache stays
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
