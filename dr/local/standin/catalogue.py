@@ -7,9 +7,10 @@ from dr.local.standin.compute import VirtualMachine
 from dr.local.standin.disks import Disk
 from dr.local.standin.groups import ManagementLock, RecoveryVault, ResourceGroup
 from dr.local.standin.kinds import Kind
-from dr.local.standin.metadata import arguments_class
+from dr.local.standin.metadata import Metadata, arguments_class, metadata
 from dr.local.standin.network import NetworkInterface, SecurityGroup, Subnet, VirtualNetwork
 from dr.local.standin.storage import BlobContainer, BlobServiceProperties, StorageAccount
+from dr.local.tools import cache
 
 KINDS: dict[str, Kind] = {
     kind.resource_type: kind
@@ -32,12 +33,17 @@ KINDS: dict[str, Kind] = {
 
 def kind_of(resource_type: str) -> Kind:
     """Return the kind of a type token. `Refused` when the SDK does not know it, or the local target does not."""
-    arguments_class(resource_type)
     kind = KINDS.get(resource_type)
     if kind is None:
+        arguments_class(resource_type)
         raise Refused(
             f'the local target does not realise "{resource_type}"',
             code="not-realised",
             remedy=f"it realises {', '.join(sorted(KINDS))}",
         )
     return kind
+
+
+def realised_inputs() -> Metadata:
+    """Return what the SDK says about the inputs of the realised types; the first time it takes seconds."""
+    return metadata(KINDS, cache())

@@ -9,27 +9,22 @@ fails, is cancelled, or is found again after a crash.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from azure.core import MatchConditions
-from azure.core.exceptions import AzureError, ResourceNotFoundError
-from azure.storage.blob import BlobClient, BlobType
 
-from dr.errors import Corrupt, Degraded, RunFailed, Unreachable
+from dr.errors import RunFailed
 from dr.local.standin.attachment import attached_machine
 from dr.local.standin.kinds import Cloud, Kind, Values, Voice, azure_error, existing, same_location
 from dr.local.standin.records import Record
 from dr.local.standin.storage import StorageAccount
 from dr.local.tools import program
-from dr.vault.vhd import FOOTER_BYTES, parse_footer
 
 BASE = "base.raw"
 OVERLAY = "disk.qcow2"
@@ -98,14 +93,9 @@ class Disk(Kind):
             return size
         account = existing(cloud, data["storageAccountId"], StorageAccount.resource_type, record.id)
         container, name = _blob_path(cloud, account.name, data["sourceUri"])
-        url = f"{cloud.azurite.endpoint()}/{account.name}"
-        with BlobClient(url, container, name, credential=cloud.azurite.key(account.name)) as blob:
-            try:
-                return _download(cloud, blob, base, voice)
-            except ResourceNotFoundError:
-                raise azure_error("BlobNotFound", f"the source blob {data['sourceUri']} does not exist") from None
-            except AzureError as error:
-                raise Unreachable(f"the import of {record.name} was cut off: {error}") from error
+        from dr.local.standin.blobs import import_disk  # noqa: PLC0415 - the storage SDK costs a preview a second
+
+        return import_disk(cloud, account.name, container, name, base, voice)
 
     def refuse_update(self, cloud: Cloud, record: Record, inputs: Values) -> None:
         fixed = ("creationData", "hyperVGeneration", "osType", "diskSizeGB")
@@ -147,61 +137,6 @@ def _blob_path(cloud: Cloud, account: str, uri: str) -> tuple[str, str]:
             "InvalidParameter", "a disk is imported from a blob, not from a snapshot of one: copy it first"
         )
     return parts[1], parts[2]
-
-
-def _download(cloud: Cloud, blob: BlobClient, base: Path, voice: Voice) -> int:
-    """Write the disk inside a fixed VHD to `base` and return its size in bytes. Azure's `InvalidVhd`."""
-    properties = blob.get_blob_properties()
-    size = int(properties.size) - FOOTER_BYTES
-    if properties.blob_type != BlobType.PAGEBLOB:
-        raise azure_error("InvalidParameter", "the source blob is not a page blob")
-    if size <= 0 or size % MIB:
-        raise azure_error("InvalidVhd", f"the disk in the VHD has {size} bytes, not a whole number of MiB")
-    try:
-        footer = parse_footer(blob.download_blob(size, FOOTER_BYTES).readall())
-    except Corrupt as error:
-        raise azure_error("InvalidVhd", f"the source blob is no fixed VHD: {error.message}") from error
-    if footer.size_bytes != size:
-        raise azure_error("InvalidVhd", f"the VHD's footer says {footer.size_bytes} bytes, the blob holds {size}")
-    pieces = _pieces(blob, size)
-    total = sum(length for _, length in pieces)
-    descriptor = os.open(base, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o400)
-    try:
-        os.ftruncate(descriptor, size)
-
-        def fetch(piece: tuple[int, int]) -> int:
-            if cloud.cancelled.is_set():
-                raise Degraded("the import was cancelled; what it had copied is removed", code="cancelled")
-            offset, length = piece
-            # The ETag holds the whole import to one state of the blob.
-            stream = blob.download_blob(offset, length, etag=properties.etag, match_condition=_UNCHANGED)
-            os.pwrite(descriptor, stream.readall(), offset)
-            return length
-
-        done = 0
-        with ThreadPoolExecutor(WORKERS) as pool:
-            try:
-                for length in pool.map(fetch, pieces):
-                    before, done = done, done + length
-                    if done // (32 * MIB) != before // (32 * MIB):
-                        voice.status(f"importing {done // MIB} of {total // MIB} MB")
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    return size
-
-
-def _pieces(blob: BlobClient, size: int) -> list[tuple[int, int]]:
-    pieces: list[tuple[int, int]] = []
-    for page_range in blob.list_page_ranges():
-        if page_range.cleared or page_range.start is None or page_range.end is None:
-            continue
-        end = min(page_range.end + 1, size)
-        pieces += [(o, min(PIECE_BYTES, end - o)) for o in range(page_range.start, end, PIECE_BYTES)]
-    return pieces
 
 
 def _overlay(folder: Path) -> None:

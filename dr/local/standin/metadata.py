@@ -1,7 +1,15 @@
 """What the SDK knows about a resource type: names, types, enums and required ones of its inputs, nested ones too.
 
-The installed SDK is the specification; nothing about a type is written down here. Only unversioned tokens are known
-(`azure-native:compute:Disk`), because only those are what the pinned SDK means by its default version.
+The installed SDK is the specification; nothing about a type is written down here. Reading it means importing modules
+of several seconds, so what was read is kept in the cache, per version of the SDK:
+
+    {"types": {TOKEN: CLASS}, "classes": {CLASS: {"required": [NAME], "properties": {NAME: [SHAPE]}}}}
+
+A SHAPE is {"scalar": "str"|"int"|"float"|"bool"}, {"enum": [VALUE]}, {"class": CLASS}, {"list": [SHAPE]} or
+{"map": [SHAPE]}; several are alternatives, none at all means anything.
+
+Only unversioned tokens are known (`azure-native:compute:Disk`), because they are what the pinned SDK means by its
+default version.
 """
 
 from __future__ import annotations
@@ -10,18 +18,26 @@ import collections.abc
 import difflib
 import enum
 import importlib
+import importlib.metadata
 import inspect
+import json
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pulumi import _types
 
+from dr.durable import write_durably
 from dr.errors import Refused
 from dr.plugin.values import UNKNOWN
 
 SDK = "pulumi_azure_native"
+FORMAT = 1
+Shape = Mapping[str, Any]
+_SCALARS = {str: "str", int: "int", float: "float", bool: "bool"}
+_WORDS = {"str": "a string", "int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +46,83 @@ class Problem:
 
     path: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """The inputs of some resource types."""
+
+    types: Mapping[str, str]
+    classes: Mapping[str, Mapping[str, Any]]
+
+    def has_input(self, token: str, name: str) -> bool:
+        """Say whether a type has an input of that name."""
+        return name in self.classes[self.types[token]]["properties"]
+
+    def problems(self, token: str, values: Mapping[str, Any]) -> Iterator[Problem]:
+        """Yield what is unknown, missing or of the wrong type in plain inputs; unknowns of a preview pass."""
+        return self._object(self.types[token], values, "")
+
+    def _object(self, name: str, values: Mapping[str, Any], path: str) -> Iterator[Problem]:
+        known = self.classes[name]["properties"]
+        for key in sorted(values.keys() - known.keys()):
+            if not key.startswith("__"):
+                yield Problem(_join(path, key), f'unknown property "{key}"{_did_you_mean(key, known)}')
+        for key in self.classes[name]["required"]:
+            if values.get(key) is None:
+                yield Problem(_join(path, key), f'missing required property "{key}"')
+        for key, shapes in known.items():
+            if values.get(key) is not None:
+                yield from self._value(shapes, values[key], _join(path, key))
+
+    def _value(self, shapes: list[Shape], value: Any, path: str) -> Iterator[Problem]:
+        if not shapes or value == UNKNOWN:
+            return
+        by_kind = {kind: content for shape in shapes for kind, content in shape.items()}
+        if isinstance(value, Mapping) and "class" in by_kind:
+            yield from self._object(by_kind["class"], value, path)
+        elif isinstance(value, Mapping) and "map" in by_kind:
+            for key, item in value.items():
+                yield from self._value(by_kind["map"], item, f"{path}.{key}")
+        elif isinstance(value, list) and "list" in by_kind:
+            for index, item in enumerate(value):
+                yield from self._value(by_kind["list"], item, f"{path}[{index}]")
+        elif isinstance(value, str) and "enum" in by_kind:
+            # Where the SDK allows any string beside the enum, Azure itself refuses what it does not know.
+            allowed = by_kind["enum"]
+            if value not in allowed:
+                meant = _did_you_mean(value, allowed)
+                yield Problem(path, f'"{value}" is not one of {", ".join(allowed)}{meant}')
+        elif not any(_scalar_fits(shape.get("scalar"), value) for shape in shapes):
+            yield Problem(path, f"expected {_words(shapes)}, got {_said(value)}")
+
+
+def metadata(tokens: Collection[str], cache: Path) -> Metadata:
+    """Return the inputs of `tokens`, from the cache folder if they were read before."""
+    version = importlib.metadata.version("pulumi-azure-native")
+    path = cache / f"azure-native-{version}-inputs-v{FORMAT}.json"
+    try:
+        kept = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        kept = {"types": {}}
+    if not set(tokens) <= kept["types"].keys():
+        kept = read_sdk(tokens)
+        cache.mkdir(parents=True, exist_ok=True)
+        write_durably(path, json.dumps(kept).encode(), mode=0o644)
+    return Metadata(kept["types"], kept["classes"])
+
+
+def read_sdk(tokens: Collection[str]) -> dict[str, Any]:
+    """Read the inputs of `tokens`, and all they are made of, from the SDK; seconds."""
+    found = {token: arguments_class(token) for token in sorted(tokens)}
+    classes: dict[str, Any] = {}
+    todo = list(found.values())
+    while todo:
+        one = todo.pop()
+        if _name(one) not in classes:
+            properties = {name: _shapes(kind, todo) for name, kind in _types.input_type_types(one).items()}
+            classes[_name(one)] = {"required": list(_required(one)), "properties": properties}
+    return {"types": {token: _name(one) for token, one in found.items()}, "classes": classes}
 
 
 def arguments_class(token: str) -> type:
@@ -53,96 +146,27 @@ def arguments_class(token: str) -> type:
     return found
 
 
-def problems(arguments: type, values: Mapping[str, Any], path: str = "") -> Iterator[Problem]:
-    """Yield what is unknown, missing or of the wrong type in `values` (plain; unknowns of a preview pass)."""
-    known = _types.input_type_types(arguments)
-    for name in sorted(values.keys() - known.keys()):
-        if not name.startswith("__"):
-            yield Problem(_join(path, name), f'unknown property "{name}"{_did_you_mean(name, list(known))}')
-    for name in _required(arguments):
-        if values.get(name) is None:
-            yield Problem(_join(path, name), f'missing required property "{name}"')
-    for name, kind in known.items():
-        value = values.get(name)
-        if value is not None and value != UNKNOWN:
-            yield from _value_problems(kind, value, _join(path, name))
-
-
-def has_input(arguments: type, name: str) -> bool:
-    """Say whether a type has an input of that name."""
-    return name in _types.input_type_types(arguments)
-
-
-def _value_problems(kind: Any, value: Any, path: str) -> Iterator[Problem]:
-    if value == UNKNOWN:
-        return
-    shapes = list(_shapes(kind))
-    if not shapes or typing.Any in shapes:
-        return
-    if isinstance(value, Mapping):
-        yield from _object_problems(shapes, value, path)
-    elif isinstance(value, list):
-        yield from _list_problems(shapes, value, path)
-    else:
-        yield from _scalar_problems(shapes, value, path)
-
-
-def _object_problems(shapes: list[Any], value: Mapping[str, Any], path: str) -> Iterator[Problem]:
-    nested = [shape for shape in shapes if _types.is_input_type(shape)]
-    maps = [shape for shape in shapes if typing.get_origin(shape) is collections.abc.Mapping]
-    if nested:
-        yield from problems(nested[0], value, path)
-    elif maps:
-        for key, item in value.items():
-            yield from _value_problems(typing.get_args(maps[0])[1], item, f"{path}.{key}")
-    else:
-        yield Problem(path, f"expected {_words(shapes)}, got an object")
-
-
-def _list_problems(shapes: list[Any], value: list[Any], path: str) -> Iterator[Problem]:
-    lists = [shape for shape in shapes if typing.get_origin(shape) is collections.abc.Sequence]
-    if not lists:
-        yield Problem(path, f"expected {_words(shapes)}, got a list")
-        return
-    for index, item in enumerate(value):
-        yield from _value_problems(typing.get_args(lists[0])[0], item, f"{path}[{index}]")
-
-
-def _scalar_problems(shapes: list[Any], value: Any, path: str) -> Iterator[Problem]:
-    enums = [shape for shape in shapes if inspect.isclass(shape) and issubclass(shape, enum.Enum)]
-    if enums:
-        # Where the SDK allows any string beside the enum, Azure itself refuses what it does not know.
-        allowed = [str(member.value) for one in enums for member in one]
-        if str(value) not in allowed:
-            yield Problem(path, f'"{value}" is not one of {", ".join(allowed)}{_did_you_mean(str(value), allowed)}')
-    elif not any(_scalar_fits(shape, value) for shape in shapes):
-        yield Problem(path, f"expected {_words(shapes)}, got {value!r}")
-
-
-def _shapes(kind: Any) -> Iterator[Any]:
-    """Yield the alternatives of an SDK type without the wrappers for outputs and awaitables."""
+def _shapes(kind: Any, todo: list[type]) -> list[Shape]:
+    """Return the shapes of an SDK type without its wrappers for outputs and awaitables; classes go to `todo`."""
     origin = typing.get_origin(kind)
     if origin is typing.Union:
-        for part in typing.get_args(kind):
-            yield from _shapes(part)
-    elif origin is collections.abc.Awaitable or kind is type(None) or _is_output(kind):
-        return
-    else:
-        yield kind
+        return [shape for part in typing.get_args(kind) for shape in _shapes(part, todo)]
+    if origin is collections.abc.Sequence:
+        return [{"list": _shapes(typing.get_args(kind)[0], todo)}]
+    if origin is collections.abc.Mapping:
+        return [{"map": _shapes(typing.get_args(kind)[1], todo)}]
+    if kind in _SCALARS:
+        return [{"scalar": _SCALARS[kind]}]
+    return _class_shapes(kind, todo) if inspect.isclass(kind) else []
 
 
-def _is_output(kind: Any) -> bool:
-    return getattr(typing.get_origin(kind), "__name__", "") == "Output"
-
-
-def _scalar_fits(shape: Any, value: Any) -> bool:
-    if shape is bool:
-        return isinstance(value, bool)
-    if shape is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if shape is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return shape is str and isinstance(value, str)
+def _class_shapes(kind: type, todo: list[type]) -> list[Shape]:
+    if issubclass(kind, enum.Enum):
+        return [{"enum": [str(member.value) for member in kind]}]
+    if _types.is_input_type(kind):
+        todo.append(kind)
+        return [{"class": _name(kind)}]
+    return []
 
 
 def _required(arguments: type) -> Iterator[str]:
@@ -153,24 +177,32 @@ def _required(arguments: type) -> Iterator[str]:
             yield names[name]
 
 
-def _words(shapes: list[Any]) -> str:
-    return " or ".join(sorted({_word(shape) for shape in shapes}))
+def _name(one: type) -> str:
+    return f"{one.__module__.removeprefix(SDK + '.')}.{one.__name__}"
 
 
-def _word(shape: Any) -> str:
-    words = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
-    if shape in words:
-        return words[shape]
-    origin = typing.get_origin(shape)
-    if origin is collections.abc.Sequence:
-        return "a list"
-    if origin is collections.abc.Mapping or _types.is_input_type(shape):
+def _scalar_fits(scalar: str | None, value: Any) -> bool:
+    if isinstance(value, bool):
+        return scalar == "bool"
+    if isinstance(value, int):
+        return scalar in {"int", "float"}
+    return (scalar == "float" and isinstance(value, float)) or (scalar == "str" and isinstance(value, str))
+
+
+def _words(shapes: list[Shape]) -> str:
+    words = {"enum": "one of the SDK's values", "class": "an object", "map": "an object", "list": "a list"}
+    found = {_WORDS[content] if kind == "scalar" else words[kind] for s in shapes for kind, content in s.items()}
+    return " or ".join(sorted(found))
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, Mapping):
         return "an object"
-    return str(getattr(shape, "__name__", shape))
+    return "a list" if isinstance(value, list) else repr(value)
 
 
-def _did_you_mean(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+def _did_you_mean(name: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f' (did you mean "{close[0]}"?)' if close else ""
 
 

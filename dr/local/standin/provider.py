@@ -18,10 +18,9 @@ from pulumi.provider.experimental.property_value import PropertyValue
 
 from dr.errors import NotFound, Refused
 from dr.local.azurite import Azurite
-from dr.local.standin.catalogue import KINDS, kind_of
+from dr.local.standin.catalogue import KINDS, kind_of, realised_inputs
 from dr.local.standin.groups import refuse_locked
 from dr.local.standin.kinds import Cloud, Kind, Voice, azure_error
-from dr.local.standin.metadata import arguments_class, has_input, problems
 from dr.local.standin.records import Record, Records
 from dr.plugin.differences import difference
 from dr.plugin.failures import PartlyCreated
@@ -38,6 +37,7 @@ class StandIn(sdk.Provider):
     def __init__(self, folders: Folders, log: EngineLog) -> None:
         self._log = log
         self._cloud = Cloud(folders, Records(folders.resources), Azurite(folders), threading.Event())
+        self._metadata = realised_inputs()
         self._location: str | None = None
 
     async def check_config(self, request: sdk.CheckRequest) -> sdk.CheckResponse:
@@ -71,15 +71,15 @@ class StandIn(sdk.Provider):
         )
 
     async def check(self, request: sdk.CheckRequest) -> sdk.CheckResponse:
-        kind, arguments = kind_of(request.type), arguments_class(request.type)
+        kind = kind_of(request.type)
         inputs, old = dict(request.new_inputs), request.old_inputs
         if kind.name_input not in inputs:
             seed = request.random_seed or b"\0\0\0\0"
             made_up = PropertyValue(kind.made_up_name(request.name, seed))
             inputs[kind.name_input] = old.get(kind.name_input, made_up)
-        if has_input(arguments, "location") and "location" not in inputs and self._location:
+        if self._metadata.has_input(request.type, "location") and "location" not in inputs and self._location:
             inputs["location"] = PropertyValue(self._location)
-        found = list(problems(arguments, unwrap_all(inputs)))
+        found = list(self._metadata.problems(request.type, unwrap_all(inputs)))
         return sdk.CheckResponse(inputs, [sdk.CheckFailure(problem.path, problem.reason) for problem in found])
 
     async def diff(self, request: sdk.DiffRequest) -> sdk.DiffResponse:
@@ -209,7 +209,7 @@ class StandIn(sdk.Provider):
         if parent is None:
             code = "ResourceGroupNotFound" if parent_id.count("/") == 4 else "ParentResourceNotFound"
             raise azure_error(code, f"{parent_id}, in which {resource_id} is to be, could not be found")
-        if has_input(arguments_class(kind.resource_type), "location") and not inputs.get("location"):
+        if self._metadata.has_input(kind.resource_type, "location") and not inputs.get("location"):
             return {**inputs, "location": parent.location}
         return inputs
 

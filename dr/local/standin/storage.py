@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
-from azure.storage.blob import BlobServiceClient
-
-from dr.errors import Unreachable
 from dr.local.standin.kinds import Cloud, Kind, Values, Voice, azure_error
 from dr.local.standin.records import Record
 
 _ACCOUNT = "/resourceGroups/{resourceGroupName}/providers/Microsoft.Storage/storageAccounts/{accountName}"
-_REQUEST_SECONDS = 20
 
 
 class StorageAccount(Kind):
@@ -53,11 +48,12 @@ class StorageAccount(Kind):
     def delete(self, cloud: Cloud, record: Record, voice: Voice) -> None:
         if record.name not in cloud.azurite.accounts():
             return
+        from dr.local.standin import blobs  # noqa: PLC0415 - the storage SDK costs a preview a second
+
         # Azurite keeps an account's data when the account is dropped; a new one of that name would inherit it.
-        with _client(cloud, record.name) as client:
-            for container in _answered(lambda: list(client.list_containers())):
-                voice.status(f"deleting container {container.name}")
-                _delete_container(client, container.name)
+        for container in blobs.containers(cloud, record.name):
+            voice.status(f"deleting container {container}")
+            blobs.delete_container(cloud, record.name, container)
         cloud.azurite.remove_account(record.name)
 
     def gone(self, cloud: Cloud, record: Record) -> bool:
@@ -92,50 +88,25 @@ class BlobContainer(Kind):
     also_replacing = ()
 
     def create(self, cloud: Cloud, record: Record, voice: Voice) -> dict[str, Any]:
-        with _client(cloud, str(record.inputs["accountName"])) as client:
-            try:
-                _answered(lambda: client.create_container(record.name, timeout=_REQUEST_SECONDS))
-            except ResourceExistsError:
-                raise azure_error(
-                    "ContainerAlreadyExists", f"the specified container {record.name} already exists"
-                ) from None
+        from dr.local.standin import blobs  # noqa: PLC0415 - as above
+
+        blobs.create_container(cloud, str(record.inputs["accountName"]), record.name)
         return {**self.outputs(record), "publicAccess": record.inputs.get("publicAccess", "None")}
 
     def delete(self, cloud: Cloud, record: Record, voice: Voice) -> None:
         account = str(record.inputs["accountName"])
         if account in cloud.azurite.accounts():
-            with _client(cloud, account) as client:
-                _delete_container(client, record.name)
+            from dr.local.standin import blobs  # noqa: PLC0415 - as above
+
+            blobs.delete_container(cloud, account, record.name)
 
     def gone(self, cloud: Cloud, record: Record) -> bool:
         account = str(record.inputs["accountName"])
         if account not in cloud.azurite.accounts():
             return True
-        with _client(cloud, account) as client:
-            return not _answered(client.get_container_client(record.name).exists)
+        from dr.local.standin import blobs  # noqa: PLC0415 - as above
+
+        return not blobs.container_exists(cloud, account, record.name)
 
     def visible(self, inputs: Values) -> dict[str, Any]:
         return {key: value for key, value in inputs.items() if key not in self.path_inputs()}
-
-
-def _client(cloud: Cloud, account: str) -> BlobServiceClient:
-    cloud.azurite.start()
-    return BlobServiceClient(f"{cloud.azurite.endpoint()}/{account}", credential=cloud.azurite.key(account))
-
-
-def _delete_container(client: BlobServiceClient, name: str) -> None:
-    try:
-        _answered(lambda: client.delete_container(name))
-    except ResourceNotFoundError:
-        # Deleting is repeated after an interruption.
-        return
-
-
-def _answered(call: Any) -> Any:
-    """Run a storage call; what is neither "exists" nor "not found" means that Azurite does not answer."""
-    try:
-        return call()
-    except (ResourceExistsError, ResourceNotFoundError):
-        raise
-    except AzureError as error:
-        raise Unreachable(f"the local storage does not answer: {error}", remedy="run `dr local up`") from error

@@ -1,0 +1,60 @@
+"""The environment of a target: what `dr env` prints and what commands that call `pulumi` themselves use.
+
+A variable that the person has set stays as it is where it names a choice of theirs (passphrase, folders); what ties
+the commands to the target (backend, home of the plugins) is always the target's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from dr.errors import PrerequisiteMissing
+from dr.local.tools import checkout, pulumi_folder
+from dr.target.folders import Folders
+
+LOCAL = "local"
+AZURE = "azure"
+TARGETS = (LOCAL, AZURE)
+
+
+def pulumi_home(target: str, folders: Folders) -> Path:
+    """Return the PULUMI_HOME of a target: each has its own, so a plugin of one is never found by the other."""
+    if target == LOCAL:
+        return folders.root / "pulumi"
+    return Path.home() / ".local/share/lifeboat/azure/pulumi"
+
+
+def environment(target: str, folders: Folders, base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variables that choose `target`; add them to the ones of the process."""
+    values = os.environ if base is None else base
+    root = checkout()
+    chosen = {
+        "LIFEBOAT_LOCAL": str(folders.root),
+        "LIFEBOAT_PLANS": str(Path(values.get("LIFEBOAT_PLANS") or root / "plans").absolute()),
+        "PULUMI_HOME": str(pulumi_home(target, folders)),
+        "PULUMI_IGNORE_AMBIENT_PLUGINS": "true",
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "PATH": _path(values, root),
+    }
+    if target == LOCAL:
+        chosen["PULUMI_BACKEND_URL"] = f"file://{folders.state}"
+        if not values.get("PULUMI_CONFIG_PASSPHRASE"):
+            named = values.get("PULUMI_CONFIG_PASSPHRASE_FILE")
+            chosen["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(Path(named).absolute()) if named else str(folders.envelope)
+    elif values.get("PULUMI_BACKEND_URL", "").startswith("file://"):
+        raise PrerequisiteMissing(
+            "PULUMI_BACKEND_URL still names the local target's state, and target azure has its own",
+            remedy="open a new shell and set PULUMI_BACKEND_URL to the state container that `dr bootstrap` made",
+        )
+    return chosen
+
+
+def _path(values: Mapping[str, str], root: Path) -> str:
+    first = [str(root / "bin"), str(root / ".venv" / "bin")]
+    cached = pulumi_folder(values)
+    if cached is not None:
+        first.append(str(cached))
+    rest = [part for part in values.get("PATH", os.defpath).split(os.pathsep) if part and part not in first]
+    return os.pathsep.join([*first, *rest])
