@@ -42,6 +42,7 @@ KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa
 # paramiko logs what it also raises; without a handler Python would print it beside our one line.
 LOG = logging.getLogger("lifeboat.ssh")
 LOG.addHandler(logging.NullHandler())
+LOG.propagate = False
 SCRIPT_HEAD = 'export LC_ALL=C PATH="/usr/sbin:/usr/bin:/sbin:/bin:$PATH"; umask 077; '
 
 
@@ -170,11 +171,16 @@ def _left(deadline: float) -> float:
 
 
 @contextmanager
-def connect(protection: ProtectionBlueprint, *, environment: Mapping[str, str] | None = None) -> Iterator[Connection]:
+def connect(
+    protection: ProtectionBlueprint,
+    *,
+    environment: Mapping[str, str] | None = None,
+    seconds: float = CONNECT_SECONDS,
+) -> Iterator[Connection]:
     """Open a connection to the server of `protection` and close it at the end.
 
     Raises `Refused` (host key or user key not accepted), `PrerequisiteMissing` (no usable key file on this
-    machine) or `Unreachable`. `environment` defaults to the process's.
+    machine) or `Unreachable` (after `seconds` without an answer). `environment` defaults to the process's.
     """
     where = f"{protection.server} ({protection.ssh_address}:{protection.ssh_port})"
     key = _user_key(protection, os.environ if environment is None else environment)
@@ -183,24 +189,37 @@ def connect(protection: ProtectionBlueprint, *, environment: Mapping[str, str] |
     _pin(client, protection, where)
     try:
         with _translated(where, protection.ssh_user):
-            client.connect(
-                protection.ssh_address,
-                port=protection.ssh_port,
-                username=protection.ssh_user,
-                pkey=key,
-                timeout=CONNECT_SECONDS,
-                banner_timeout=CONNECT_SECONDS,
-                auth_timeout=AUTHENTICATION_SECONDS,
-                channel_timeout=CONNECT_SECONDS,
-                allow_agent=False,
-                look_for_keys=False,
-            )
-            transport = client.get_transport()
-            if transport is not None:
-                transport.set_keepalive(KEEPALIVE_SECONDS)
+            _log_in(client, protection, key, where, seconds)
         yield Connection(client, where, protection.ssh_user)
     finally:
         client.close()
+
+
+def _log_in(
+    client: paramiko.SSHClient, protection: ProtectionBlueprint, key: paramiko.PKey, where: str, seconds: float
+) -> None:
+    try:
+        client.connect(
+            protection.ssh_address,
+            port=protection.ssh_port,
+            username=protection.ssh_user,
+            pkey=key,
+            timeout=seconds,
+            banner_timeout=seconds,
+            auth_timeout=AUTHENTICATION_SECONDS,
+            channel_timeout=seconds,
+            allow_agent=False,
+            look_for_keys=False,
+        )
+    except paramiko.AuthenticationException as error:
+        # paramiko says the same of a refusal and of a connection that ended while it waited for the answer.
+        transport = client.get_transport()
+        if transport is None or not transport.is_active() or "timeout" in str(error):
+            raise _unreachable(where, "the connection ended during the login") from error
+        raise
+    transport = client.get_transport()
+    if transport is not None:
+        transport.set_keepalive(KEEPALIVE_SECONDS)
 
 
 def key_file(protection: ProtectionBlueprint, environment: Mapping[str, str]) -> Path:

@@ -6,6 +6,7 @@ The private key is looked at on the server only (its public half, its owner and 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -69,8 +70,10 @@ def parse_paths(output: Output) -> Mapping[str, PathState]:
     """Each line: hexadecimal mode, uid:gid, SHA-256 or `-`, path."""
     found = {}
     for line in output.lines:
-        mode, owner, digest, path = line.split(" ", 3)
-        found[path] = PathState(int(mode, 16) & 0o7777, owner, "" if digest == "-" else digest)
+        fields = re.fullmatch(r"([0-9a-f]+) (\d+:\d+) ([0-9a-f]{64}|-) (/.*)", line)
+        if fields:
+            mode, owner, digest, path = fields.groups()
+            found[path] = PathState(int(mode, 16) & 0o7777, owner, "" if digest == "-" else digest)
     return found
 
 

@@ -12,7 +12,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+State = dict[str, Any]
 STATE = Path("/run/fake-systemd.json")
 UNITS = Path("/etc/systemd/system")
 
@@ -26,20 +28,20 @@ def main() -> int:
     verb = words[0]
     if verb != "show":
         state["calls"].append(verb)
-    code = globals()["do_" + verb.replace("-", "_")](state, words[1:])
+    code: int = globals()["do_" + verb.replace("-", "_")](state, words[1:])
     STATE.write_text(json.dumps(state))
-    return code or 0
+    return code
 
 
-def unit_path(words):
+def unit_path(words: list[str]) -> Path:
     return UNITS / words[0]
 
 
-def wants(words):
+def wants(words: list[str]) -> Path:
     return UNITS / "multi-user.target.wants" / words[0]
 
 
-def running(state):
+def running(state: State) -> bool:
     try:
         stat = Path(f"/proc/{state['pid']}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
@@ -47,65 +49,73 @@ def running(state):
     return state["pid"] > 0 and stat[0] != "Z"
 
 
-def do_daemon_reload(state, words):
+def do_daemon_reload(state: State, words: list[str]) -> int:
     path = UNITS / "lifeboat-agent.service"
     state["loaded"] = path.read_text() if path.exists() else None
+    return 0
 
 
-def do_enable(state, words):
+def do_enable(state: State, words: list[str]) -> int:
     if not unit_path(words).exists():
         return 1
     wants(words).parent.mkdir(exist_ok=True)
     if not wants(words).is_symlink():
         wants(words).symlink_to(unit_path(words))
+    return 0
 
 
-def do_disable(state, words):
+def do_disable(state: State, words: list[str]) -> int:
     wants(words).unlink(missing_ok=True)
     if wants(words).parent.is_dir() and not any(wants(words).parent.iterdir()):
         wants(words).parent.rmdir()
+    return 0
 
 
-def do_reset_failed(state, words):
+def do_reset_failed(state: State, words: list[str]) -> int:
     return 0 if state["loaded"] else 1
 
 
-def do_stop(state, words):
+def do_stop(state: State, words: list[str]) -> int:
     if running(state):
         os.kill(state["pid"], signal.SIGTERM)
         while running(state):
             time.sleep(0.02)
     state["pid"] = 0
+    return 0
 
 
-def do_restart(state, words):
+def do_restart(state: State, words: list[str]) -> int:
     do_stop(state, words)
     if state["loaded"] is None:
         do_daemon_reload(state, words)  # as systemd does for a unit it does not know
     if state["loaded"] is None:
         return 5
-    command = re.search(r"^ExecStart=(.*)$", state["loaded"], re.M).group(1).split()
-    environment = dict(v.split("=", 1) for v in re.findall(r"^Environment=(.*)$", state["loaded"], re.M))
+    command = re.findall(r"^ExecStart=(.*)$", state["loaded"], re.MULTILINE)[0].split()
+    environment = dict(v.split("=", 1) for v in re.findall(r"^Environment=(.*)$", state["loaded"], re.MULTILINE))
     Path("/run/lifeboat").mkdir(mode=0o700, exist_ok=True)
     null = subprocess.DEVNULL
     state["pid"] = subprocess.Popen(
         command, env={**os.environ, **environment}, stdin=null, stdout=null, stderr=null, start_new_session=True
     ).pid
+    return 0
 
 
-def do_show(state, words):
+def do_show(state: State, words: list[str]) -> int:
     path = unit_path(words)
     alive = running(state)
     values = {
         "ActiveState": "active" if alive else ("failed" if state["pid"] else "inactive"),
         "SubState": "running" if alive else "dead",
         "UnitFileState": "enabled" if wants(words).is_symlink() else ("disabled" if path.exists() else ""),
-        "NeedDaemonReload": "yes" if state["loaded"] and path.exists() and path.read_text() != state["loaded"] else "no",
+        "NeedDaemonReload": "yes"
+        if state["loaded"] and path.exists() and path.read_text() != state["loaded"]
+        else "no",
         "MainPID": state["pid"] if alive else 0,
         "NRestarts": 0,
     }
     for name in sys.argv[sys.argv.index("-p") + 1].split(","):
         print(f"{name}={values[name]}")
+    return 0
 
 
 sys.exit(main())

@@ -28,7 +28,8 @@ for d in etc usr/local var/cache; do
   mount -t overlay -o lowerdir=/$d,upperdir={world}/$d/upper,workdir={world}/$d/work overlay /$d
 done
 mount -t tmpfs -o mode=755 run /run
-mkdir -p /run/sshd /run/systemd/system
+mkdir -p /run/sshd /run/systemd/system /run/keys
+mount --bind {keys} /run/keys
 mount -t tmpfs tracing /sys/kernel/tracing
 mount -t tmpfs debug /sys/kernel/debug
 mkdir -p /sys/kernel/tracing/instances /sys/kernel/tracing/events/block/block_rq_complete
@@ -42,7 +43,7 @@ exec /usr/sbin/sshd -D -e -f {config}
 """
 SSHD = """ListenAddress 127.0.0.1:{port}
 HostKey {folder}/host
-AuthorizedKeysFile {folder}/authorized
+AuthorizedKeysFile /run/keys/authorized
 StrictModes no
 UsePAM no
 PasswordAuthentication no
@@ -79,7 +80,7 @@ class Server:
     def inventory(self) -> str:
         """Everything that an installation could leave: paths with mode, owner and content, units, trace instances."""
         return self.shell(
-            "find /etc /usr/local /run /var/cache -xdev ! -path '/run/fake-systemd.json' -printf '%p %M %U %G %s %l\\n' "
+            "find /etc /usr/local /run /var/cache -xdev ! -path '/run/fake-systemd.json' -printf '%p %M %U %G %l\\n' "
             "| sort; find /etc /usr/local -xdev -type f -exec sha256sum {} + | sort; ls /sys/kernel/tracing/instances"
         )
 
@@ -134,9 +135,11 @@ def running_server(folder: Path) -> Iterator[Server]:
     port, world = free_port(), folder / "world"
     world.mkdir()
     host_key, user_key = make_key(folder / "host"), make_key(folder / "user")
-    (folder / "authorized").write_text(user_key + "\n")
+    keys = folder / "keys"
+    keys.mkdir(mode=0o755)
+    (keys / "authorized").write_text(user_key + "\n")
     (folder / "sshd.conf").write_text(SSHD.format(port=port, folder=folder))
-    script = SETUP.format(world=world, here=HERE, python=sys.executable, config=folder / "sshd.conf")
+    script = SETUP.format(world=world, keys=keys, here=HERE, python=sys.executable, config=folder / "sshd.conf")
     with (folder / "sshd.log").open("wb") as log:
         sshd = subprocess.Popen(
             ["unshare", "-m", "--propagation", "private", "/bin/sh", "-c", script], stderr=log, start_new_session=True
@@ -175,17 +178,13 @@ def cut_after(server: Server, to_server_bytes: int) -> Iterator[ProtectionBluepr
     target = ("127.0.0.1", server.protection.ssh_port)
 
     def pump(source: socket.socket, sink: socket.socket, budget: float) -> None:
-        try:
+        with suppress(OSError):
             while budget > 0 and (data := source.recv(int(min(budget, 65536)))):
                 sink.sendall(data)
                 budget -= len(data)
-        except OSError:
-            pass
         for end in (source, sink):
-            try:
+            with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
     def serve() -> None:
         while True:

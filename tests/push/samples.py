@@ -1,0 +1,46 @@
+"""Facts of a sound server, to be varied by tests of the judgement."""
+
+from __future__ import annotations
+
+from dr.compile.blueprint import DiskBlueprint, ProtectionBlueprint
+from dr.push.facts import DiskFact, Facts, PythonFact, TraceFact
+
+GIB = 1 << 30
+PROTECTION = ProtectionBlueprint(
+    server="shop1",
+    ssh_address="192.0.2.10",
+    ssh_port=22,
+    ssh_user="dradmin",
+    ssh_key_file="keys/shop1",
+    ssh_key_env=None,
+    ssh_host_key="ssh-ed25519 AAAA",
+    disks=(DiskBlueprint("os", "/dev/disk/by-id/virtio-os", "shop1/os.vhd", "shop1/os.digests"),),
+    process_servers=("192.0.2.2:9443",),
+    configuration_server="192.0.2.2:443",
+    crash_consistent_seconds=300,
+    rpo_threshold_seconds=3600,
+    retention_seconds=86400,
+    firmware="bios",
+)
+DISK = DiskFact("/dev/disk/by-id/virtio-os", "disk", "/dev/vda", "", 2 * GIB, "os")
+FACTS = Facts(
+    privilege="sudo",
+    privilege_complaint=None,
+    system="Debian GNU/Linux 12 (bookworm)",
+    kernel="6.1.0-32-amd64",
+    machine="x86_64",
+    boot_id="1c2f1a1e-7e0b-4c83-9c0e-3a3a2a1c0001",
+    pythons=(PythonFact("/usr/bin/python3", (3, 11), ()),),
+    systemd=252,
+    openssl="OpenSSL 3.0.15",
+    trace=TraceFact("/sys/kernel/tracing", True, True, "none"),
+    free_bytes={"/": 10 * GIB, "/run": GIB},
+    memory_available_bytes=2 * GIB,
+    processors=2,
+    product_uuid="5f0c1b1e-0000-4000-8000-000000000001",
+    firmware="bios",
+    disks={"os": DISK},
+    other_disks=("/dev/vda (2 GiB)",),
+    clock_skew_seconds=0.2,
+    reach={"192.0.2.2:443": "open", "192.0.2.2:9443": "open"},
+)

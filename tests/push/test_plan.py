@@ -1,0 +1,214 @@
+"""The plan as data: nothing the second time, the rest after a break, the right order, no secret in sight."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from dr.certificates.authority import create, identity_uri, sign_request
+from dr.push import layout, plan, unit
+from dr.push.facts import PythonFact
+from dr.push.layout import Place
+from dr.push.plan import Desired, Step
+from dr.push.presence import PathState, Presence, UnitState, certificate_problem
+from tests.push.samples import DISK, FACTS, PROTECTION
+
+NOW = datetime(2027, 1, 1, tzinfo=UTC)
+URI = identity_uri("harbour", "agent", "shop1")
+CA = create("ca-harbour", now=NOW)
+KEY = ec.generate_private_key(ec.SECP256R1())
+DEAD = UnitState("inactive", "dead", "", False, 0, 0, "")
+NOTHING = Presence({}, (), None, b"", b"", b"", DEAD, None)
+
+
+def request() -> bytes:
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    return builder.sign(KEY, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def public() -> bytes:
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return KEY.public_key().public_bytes(serialization.Encoding.PEM, form)
+
+
+CERTIFICATE = sign_request(CA, request(), uri=URI, days=90, now=NOW)
+
+
+def wanted(package: bytes = b"agent 1", epoch: int = 1, python: str = "/usr/bin/python3") -> Desired:
+    facts = replace(FACTS, pythons=(PythonFact(python, (3, 11), ()),))
+    config = plan.config(PROTECTION, facts, site="harbour", protection_epoch=epoch)
+    return plan.desired(config, facts, package=package, authority_pem=CA.cert_pem, certificate_pem=CERTIFICATE)
+
+
+def state(place: Place, content: bytes | None) -> PathState:
+    return PathState(place.mode, "0:0", "" if content is None else hashlib.sha256(content).hexdigest())
+
+
+def installed(target: Desired) -> Presence:
+    folders = {place.path: state(place, None) for place in layout.FOLDERS}
+    files = {place.path: state(place, target.files.get(place.path, b"key")) for place in layout.FILES}
+    return Presence(
+        paths={**folders, **files},
+        trees=layout.TREES,
+        config=json.loads(target.files[layout.CONFIG]),
+        certificate_pem=CERTIFICATE,
+        authority_pem=CA.cert_pem,
+        key_public_pem=public(),
+        unit=UnitState("active", "running", "enabled", False, 42, 0, target.digest),
+        trace_instance=None,
+    )
+
+
+def names(present: Presence, target: Desired) -> list[str]:
+    return [step.what for step in (*plan.identity_steps(present), *plan.installation_steps(target, present))]
+
+
+def test_a_new_server_gets_everything_in_the_right_order() -> None:
+    assert names(NOTHING, wanted()) == [
+        "folder /usr/local/lib/lifeboat",
+        "folder /etc/lifeboat",
+        "folder /etc/lifeboat/tls",
+        "private key, made on the server",
+        "/etc/lifeboat/tls/ca.crt",
+        "/etc/lifeboat/tls/agent.crt",
+        "/etc/lifeboat/agent.json",
+        "/usr/local/lib/lifeboat/lifeboat-agent.pyz",
+        "/etc/systemd/system/lifeboat-agent.service",
+        "systemd reads the unit",
+        "start at boot",
+        "start of the agent",
+    ]
+
+
+def test_the_second_run_has_nothing_to_do() -> None:
+    target = wanted()
+    assert names(installed(target), target) == []
+    assert certificate_problem(installed(target), authority_pem=CA.cert_pem, uri=URI, now=NOW) is None
+
+
+def test_a_new_package_replaces_the_file_and_restarts() -> None:
+    assert names(installed(wanted()), wanted(b"agent 2")) == [
+        layout.PROGRAM,
+        layout.UNIT_FILE,
+        "systemd reads the unit",
+        "start of the agent",
+    ]
+
+
+def test_one_changed_value_changes_the_config_and_no_other_content() -> None:
+    steps = names(installed(wanted()), wanted(epoch=2))
+    assert steps == [layout.CONFIG, layout.UNIT_FILE, "systemd reads the unit", "start of the agent"]
+
+
+def test_a_break_between_files_and_restart_is_noticed() -> None:
+    target, old = wanted(b"agent 2"), wanted()
+    half = replace(installed(target), unit=replace(installed(old).unit, reload_needed=True))
+    assert names(half, target) == ["systemd reads the unit", "start of the agent"]
+    assert names(replace(installed(target), unit=installed(old).unit), target) == ["start of the agent"]
+
+
+def test_loosened_rights_and_a_foreign_owner_are_put_right() -> None:
+    target = wanted()
+    whole = installed(target)
+    loose = {
+        **whole.paths,
+        layout.KEY: replace(whole.paths[layout.KEY], mode=0o644),
+        layout.CONFIG: replace(whole.paths[layout.CONFIG], owner="1000:0"),
+        layout.TLS_FOLDER: replace(whole.paths[layout.TLS_FOLDER], mode=0o755),
+    }
+    assert names(replace(whole, paths=loose), target) == [
+        "folder /etc/lifeboat/tls",
+        "rights of the private key",
+        layout.CONFIG,
+    ]
+
+
+def test_reasons_for_a_new_certificate() -> None:
+    whole = installed(wanted())
+
+    def problem(present: Presence = whole, uri: str = URI, after_days: int = 0) -> str | None:
+        now = NOW + timedelta(days=after_days)
+        return certificate_problem(present, authority_pem=CA.cert_pem, uri=uri, now=now)
+
+    other = ec.generate_private_key(ec.SECP256R1()).public_key()
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    other_pem = other.public_bytes(serialization.Encoding.PEM, form)
+    assert problem() is None
+    assert problem(after_days=59) is None
+    assert problem(after_days=61) == "it ends on 2027-04-01"
+    assert problem(NOTHING) == "there is none"
+    assert problem(replace(whole, key_public_pem=other_pem)) == "it does not belong to the key"
+    assert problem(uri=identity_uri("harbour", "agent", "shop2")) == "it speaks for another server"
+    assert problem(replace(whole, certificate_pem=b"x")) == "it is not of this site's CA"
+    foreign = create("ca-harbour", now=NOW).cert_pem
+    assert certificate_problem(whole, authority_pem=foreign, uri=URI, now=NOW) == "it is not of this site's CA"
+
+
+def test_removal_stops_first_cleans_up_with_the_program_and_then_takes_it_away() -> None:
+    steps = [step.what for step in plan.removal_steps(installed(wanted()), python="/usr/bin/python3")]
+    assert steps == [
+        "stop of the agent",
+        "the agent's own cleanup",
+        "the trace instance is gone",
+        "unit and folders are gone",
+    ]
+    assert list(plan.removal_steps(NOTHING, python="/usr/bin/python3")) == []
+
+
+def test_removal_needs_no_whole_installation() -> None:
+    only_key = replace(NOTHING, trees=(layout.CONFIG_FOLDER,))
+    steps = [step.what for step in plan.removal_steps(only_key, python=None)]
+    assert steps == ["the trace instance is gone", "unit and folders are gone"]
+    only_ring = replace(NOTHING, trace_instance="/sys/kernel/tracing/instances/lifeboat")
+    assert list(plan.removal_steps(only_ring, python=None))
+
+
+def test_config_is_the_agents_contract() -> None:
+    config = plan.config(PROTECTION, FACTS, site="harbour", protection_epoch=3)
+    assert config == {
+        "server": "shop1",
+        "site": "harbour",
+        "protection_epoch": 3,
+        "configuration_server": "192.0.2.2:443",
+        "process_servers": ["192.0.2.2:9443"],
+        "disks": [{"name": "os", "device": "/dev/disk/by-id/virtio-os"}],
+        "tls": {
+            "ca": "/etc/lifeboat/tls/ca.crt",
+            "cert": "/etc/lifeboat/tls/agent.crt",
+            "key": "/etc/lifeboat/tls/agent.key",
+        },
+        "hardware": {
+            "product_uuid": FACTS.product_uuid,
+            "disks": {"os": {"size_bytes": DISK.size_bytes, "serial": "os"}},
+        },
+        "policy": {"crash_consistent_seconds": 300},
+        "limits": {"ring_kib_per_cpu": 8192, "buffer_bytes": 33554432},
+    }
+
+
+def test_the_unit_bounds_the_agent_and_leaves_it_disks_and_tracefs() -> None:
+    text = unit.render(python="/usr/bin/python3.9", digest="d" * 64, disk_bytes=1 << 40).decode()
+    command = "/usr/bin/python3.9 -I /usr/local/lib/lifeboat/lifeboat-agent.pyz run --config /etc/lifeboat/agent.json"
+    assert f"ExecStart={command}\n" in text
+    assert f"MemoryMax={(256 << 20) + (16 << 20)}\n" in text  # 16 MiB of map for 1 TiB
+    harmful = ("ProtectKernelTunables", "PrivateDevices", "ProtectClock", "PrivateTmp", "KillMode=mixed")
+    assert not [word for word in harmful if word in text]
+    assert "RuntimeDirectoryPreserve=yes" in text
+
+
+def test_contents_do_not_show_in_representations() -> None:
+    assert "CERTIFICATE" not in repr(wanted())
+    assert "secret" not in repr(Step("x", "true", b"secret"))
+
+
+def test_the_document_names_every_path() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "agent-install.md").read_text()
+    for place in (*layout.FOLDERS, *layout.FILES, *layout.RUN_TIME):
+        assert f"| `{place.path}` | {place.mode:04o} | {place.purpose} |" in text
