@@ -17,7 +17,7 @@ from datetime import datetime
 from dr.compile import names
 from dr.errors import Conflict, Corrupt, NotFound
 from dr.vault.manifest import Manifest, format_time, parse_time
-from dr.vault.points import list_points, resolve
+from dr.vault.points import read_points, resolve
 from dr.vault.store import BlobStore
 
 SCHEMA = 1
@@ -41,11 +41,17 @@ class Selection:
     cut_time: datetime
     firmware: str
     disks: tuple[SelectedDisk, ...]
+    passed_over: tuple[str, ...] = ()  # manifests that could not be read when it was selected; not kept
 
 
 def candidate(store: BlobStore, server: str, selector: str, now: datetime) -> Selection:
-    """Return what `selector` stands for at this moment, changing nothing. `NotFound` when no point fits."""
-    return _from_manifest(resolve(list_points(store, server), selector, now), selector)
+    """Return what `selector` stands for at this moment, changing nothing. `NotFound` when no point fits.
+
+    A manifest that cannot be read does not stop a failover: it is passed over and named in the selection.
+    """
+    points = read_points(store, server)
+    passed_over = tuple(f"{broken.blob}: {broken.cause}" for broken in points.broken)
+    return _from_manifest(resolve(points.good, selector, now), selector, passed_over)
 
 
 def kept(store: BlobStore, plan: str, run: str, server: str) -> Selection | None:
@@ -97,11 +103,11 @@ def selection_blob(plan: str, run: str, server: str) -> str:
     return f"{plan}/{run}/point-{server}.json"
 
 
-def _from_manifest(manifest: Manifest, selector: str) -> Selection:
+def _from_manifest(manifest: Manifest, selector: str, passed_over: tuple[str, ...]) -> Selection:
     disks = tuple(
         SelectedDisk(disk.name, disk.size_bytes, disk.blob, disk.snapshot, disk.merkle_root) for disk in manifest.disks
     )
-    return Selection(selector, manifest.id, manifest.cut_time, manifest.firmware, disks)
+    return Selection(selector, manifest.id, manifest.cut_time, manifest.firmware, disks, passed_over)
 
 
 def _document(selection: Selection, now: datetime) -> bytes:

@@ -34,6 +34,8 @@ class RecoveryPoint(ResourceType):
         selection = select(
             store, inputs["plan"], inputs["run"], inputs["server"], inputs["selector"], self._world.now()
         )
+        for broken in selection.passed_over:
+            session.warn(f"a manifest of {inputs['server']} could not be read and was passed over: {broken}")
         session.progress(f"{inputs['selector']} is {selection.point}, cut at {format_time(selection.cut_time)}")
         return selection.point, {**inputs, **_outputs(selection)}
 

@@ -1,0 +1,151 @@
+"""A world for the provider's types that is all ours: stores and keys in memory, a scripted agent installation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from dr.certificates.authority import Authority
+from dr.compile.blueprint import ProtectionBlueprint
+from dr.errors import LifeboatError, NotFound
+from dr.provider.resource import Session
+from dr.provider.world import World
+from dr.push.install import Installed
+from dr.vault import manifest as manifests
+from dr.vault.manifest import DiskPoint, Manifest
+from dr.vault.memory import MemoryBlobStore
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+SUBSCRIPTION = "00000000-10ca-4000-8000-000000000000"
+
+
+@dataclass
+class MemoryKeys:
+    secrets: dict[str, bytes] = field(default_factory=dict)
+
+    def get(self, name: str) -> bytes:
+        if name not in self.secrets:
+            raise NotFound(f"no secret {name}")
+        return self.secrets[name]
+
+    def put(self, name: str, secret: bytes) -> None:
+        self.secrets[name] = secret
+
+    def delete(self, name: str) -> None:
+        self.secrets.pop(name, None)
+
+
+@dataclass
+class ScriptedPush:
+    """Plays one server: what is installed, and the error that the next call ends with."""
+
+    installed: Installed | None = None
+    error: LifeboatError | None = None
+    calls: list[str] = field(default_factory=list)
+
+    def install(
+        self,
+        protection: ProtectionBlueprint,
+        *,
+        site: str,
+        authority: Authority,
+        package: Path,
+        protection_epoch: int,
+        progress: Callable[[str], None],
+    ) -> Installed:
+        self._call("install")
+        assert b"PRIVATE KEY" in authority.key_pem
+        self.installed = healthy()
+        return self.installed
+
+    def inspect(self, protection: ProtectionBlueprint, *, progress: Callable[[str], None]) -> Installed | None:
+        self._call("inspect")
+        return self.installed
+
+    def remove(self, protection: ProtectionBlueprint, *, progress: Callable[[str], None]) -> bool:
+        self._call("remove")
+        there, self.installed = self.installed is not None, None
+        return there
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if self.error is not None:
+            raise self.error
+
+
+def healthy(*, problems: tuple[str, ...] = ()) -> Installed:
+    return Installed(
+        package_sha256="aa",
+        config={},
+        certificate_sha256="bb",
+        certificate_end=NOW + timedelta(days=90),
+        unit_state="active",
+        digest="cc",
+        problems=problems,
+    )
+
+
+@dataclass
+class Surroundings:
+    """The parts behind one world, to look at from a test."""
+
+    folder: Path
+    store: MemoryBlobStore = field(default_factory=MemoryBlobStore)
+    keys: MemoryKeys = field(default_factory=MemoryKeys)
+    push: ScriptedPush = field(default_factory=ScriptedPush)
+    configuration: dict[str, str] = field(default_factory=dict)
+    now: datetime = NOW
+    endpoint: tuple[str, int] = ("127.0.0.1", 1)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def world(self) -> World:
+        return World(
+            open_store=lambda subscription, account: self.store,
+            key_store=lambda subscription: self.keys,
+            reach=lambda subscription, resource_group, vm_name, address, port: self.endpoint,
+            push=lambda: self.push,
+            agent_package=self.folder / "agent.pyz",
+            site=self.folder / "site",
+            configuration=self.configuration,
+            now=lambda: self.now,
+        )
+
+    @property
+    def session(self) -> Session:
+        return Session(warn=self.warnings.append)
+
+
+def add_point(store: MemoryBlobStore, number: int, *, content: bytes = b"\1" * 512, server: str = "shop1") -> Manifest:
+    """Write a replica's page, snapshot it and store a manifest of it."""
+    blob, digests = f"{server}/os.vhd", f"{server}/os.digests"
+    if number == 1:
+        store.create_pages("replicas", blob, 1 << 20, {"sequence": "1"})
+        store.create_pages("replicas", digests, 512, {})
+    store.write_pages("replicas", blob, 0, content)
+    disk = DiskPoint(
+        "os", 1 << 20, blob, store.snapshot("replicas", blob), digests, store.snapshot("replicas", digests), "00" * 32
+    )
+    cut = NOW - timedelta(minutes=60 - number)
+    point = Manifest(
+        id=f"{server}-1-{number}",
+        server=server,
+        site="harbour",
+        protection_epoch=1,
+        number=number,
+        kind="crash-consistent",
+        cut_time=cut,
+        created_time=cut,
+        sequence=number,
+        writer_epoch=1,
+        frozen=("/",),
+        not_frozen=(),
+        freeze_ms=1.0,
+        firmware="bios",
+        facts={},
+        disks=(disk,),
+    )
+    store.put("manifests", point.blob, manifests.to_bytes(point), if_absent=True)
+    return point
