@@ -114,7 +114,6 @@ _SITE = _document(
             "^[a-z]+[a-z0-9]*$",
             "the short name of an Azure region, such as westeurope",
             maxLength=40,
-            examples=["westeurope"],
         ),
         "subscription": _text(
             "The Azure subscription, for target azure. Target local has its own.",
@@ -184,7 +183,11 @@ _SSH = _mapping(
             "a user name: letters, digits, `_`, `.` and `-`",
             maxLength=32,
         ),
-        "keyFile": _text("Path of the private key: absolute, with `~`, or relative to the declaration's folder."),
+        "keyFile": _text(
+            "Path of the private key: absolute, with `~`, or relative to the declaration's folder.",
+            "^(?!.*PRIVATE KEY)[^\\n]+$",
+            "the path of the key's file, not the key",
+        ),
         "keyEnv": _text(
             "Name of an environment variable that holds the path of the private key.",
             "^[A-Za-z_][A-Za-z0-9_]*$",
@@ -209,7 +212,6 @@ _TARGET = _mapping(
             "^Standard_[A-Z]+[0-9]+(-[0-9]+)?[a-z]*(_[A-Za-z0-9]+)*$",
             "an Azure VM size such as Standard_D2s_v5",
             maxLength=60,
-            examples=["Standard_D2s_v5"],
         ),
         "subnet": _text("Name of the subnet that the VM is put in."),
         "address": _text("The VM's private address, inside the subnet.", _ADDRESS, "an IPv4 address"),

@@ -124,9 +124,7 @@ class _Reader:
             if self._document.data is not None:
                 self.documents.append(self._document)
         elif isinstance(event, yaml.AliasEvent):
-            raise _StopReading(
-                event.start_mark, f"alias *{event.anchor}: write the value out; aliases are not used here"
-            )
+            raise _StopReading(_start(event), f"alias *{event.anchor}: write the value out; aliases are not used here")
         elif isinstance(event, yaml.NodeEvent):
             self._refuse_decoration(event)
             self._node(event)
@@ -231,5 +229,8 @@ def _syntax_error(file: str, text: str, error: yaml.YAMLError) -> Finding:
     if "\t" in indentation:
         return Finding(file, line, indentation.index("\t") + 1, "a tab can't indent YAML; use spaces")
     problem = getattr(error, "problem", None) or "can't be read"
-    context = getattr(error, "context", None)
-    return Finding(file, line, column, f"YAML: {problem}" + (f" {context}" if context else ""))
+    context, begun = getattr(error, "context", None), getattr(error, "context_mark", None)
+    message = f"YAML: {problem}" + (f" {context}" if context else "")
+    if begun is not None and (begun.line + 1, begun.column + 1) != (line, column):
+        message += f" that begins at line {begun.line + 1}, column {begun.column + 1}"
+    return Finding(file, line, column, message)

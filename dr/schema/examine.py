@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from dr.model import Declaration
 from dr.schema.build import build
@@ -15,7 +14,7 @@ from dr.schema.networks import check_networks
 from dr.schema.plans import check_plans
 from dr.schema.servers import check_servers
 from dr.schema.shape import prepare
-from dr.schema.thing import Estate, Thing, items
+from dr.schema.thing import Estate, Thing
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +56,40 @@ def str_order(finding: Finding) -> tuple[str, int, int, str]:
 
 def _estate(documents: list[Document], findings: list[Finding], *, whole: bool) -> Estate:
     things: list[Thing] = []
+    unsure = set() if whole else {*KINDS, "subnet"}
     names: dict[str, set[str]] = {kind: set() for kind in (*KINDS, "subnet")}
     for document in documents:
         kind, wrong = _kind(document)
         findings += wrong
         if kind is None:
-            # It may declare any name: none that is missing can be called unknown.
-            whole = False
+            unsure |= {*KINDS, "subnet"}
             continue
-        _note_names(names, kind, document.data)
+        unsure |= _note_names(names, kind, document)
         if not wrong:
             findings += prepare(document, kind, KINDS[kind])
             things.append(Thing(kind, document.data.get("name"), document))
-    return Estate(tuple(things), {kind: frozenset(found) for kind, found in names.items()}, whole)
+    if not names["Site"]:
+        unsure.add("subnet")
+    return Estate(tuple(things), {kind: frozenset(found) for kind, found in names.items()}, frozenset(unsure))
 
 
-def _note_names(names: dict[str, set[str]], kind: str, data: dict[str, Any]) -> None:
-    """Keep the names as written, before the shape check takes refused ones out."""
-    if isinstance(data.get("name"), str):
-        names[kind].add(data["name"])
-    network = data.get("network")
-    if kind == "Site" and isinstance(network, dict):
-        written = [subnet.get("name") for _, subnet in items(network.get("subnets"))]
+def _note_names(names: dict[str, set[str]], kind: str, document: Document) -> set[str]:
+    """Keep the names as written, before the shape check takes refused ones out; return the kinds that lack one."""
+    unsure = set()
+    name = document.data.get("name")
+    if isinstance(name, str) and ("name",) not in document.bad:
+        names[kind].add(name)
+    else:
+        unsure.add(kind)
+    if kind == "Site":
+        network = document.data.get("network")
+        subnets = network.get("subnets") if isinstance(network, dict) else None
+        listed = subnets if isinstance(subnets, list) and subnets else [None]
+        written = [subnet.get("name") if isinstance(subnet, dict) else None for subnet in listed]
         names["subnet"].update(name for name in written if isinstance(name, str))
+        if not all(isinstance(name, str) for name in written):
+            unsure.add("subnet")
+    return unsure
 
 
 def _kind(document: Document) -> tuple[str | None, list[Finding]]:
@@ -107,7 +117,7 @@ def _kind(document: Document) -> tuple[str | None, list[Finding]]:
 
 def _check_sites(estate: Estate, folder: str) -> list[Finding]:
     sites = list(estate.of("Site"))
-    if not sites and estate.whole and not estate.names["Site"]:
+    if not sites and "Site" not in estate.unsure and not estate.names["Site"]:
         return [Finding(folder, 1, 1, "no Site is declared; a declaration has exactly one")]
     return [
         site.document.finding(

@@ -6,6 +6,7 @@ the declaration and would be passed over (`*.yml`) is an error, not silence.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from dr.errors import DeclarationInvalid
@@ -36,13 +37,13 @@ def inspect(folder: Path) -> Examined:
     try:
         if not folder.is_dir():
             reason = "this is no folder; name the folder of the declaration" if folder.exists() else "no such folder"
-            return Examined(None, (Finding(str(folder), 1, 1, reason),))
+            return Examined(None, (Finding(_name(folder), 1, 1, reason),))
         files = _files(folder)
     except OSError as error:
-        return Examined(None, (Finding(str(folder), 1, 1, f"can't be read: {error.strerror}"),))
+        return Examined(None, (Finding(_name(folder), 1, 1, f"can't be read: {error.strerror}"),))
     if len(files) > MAX_FILES:
         message = f"{len(files)} YAML files; a declaration has at most {MAX_FILES}"
-        return Examined(None, (Finding(str(folder), 1, 1, message),))
+        return Examined(None, (Finding(_name(folder), 1, 1, message),))
     sources: dict[str, bytes] = {}
     unread: list[Finding] = []
     for file in files:
@@ -50,13 +51,13 @@ def inspect(folder: Path) -> Examined:
         if isinstance(content, Finding):
             unread.append(content)
         else:
-            sources[str(file)] = content
+            sources[_name(file)] = content
     if sum(map(len, sources.values())) > MAX_TOTAL_BYTES:
         message = f"the YAML files have more than {MAX_TOTAL_BYTES} bytes in all"
-        return Examined(None, (Finding(str(folder), 1, 1, message),))
+        return Examined(None, (Finding(_name(folder), 1, 1, message),))
     if not files:
-        return Examined(None, (Finding(str(folder), 1, 1, "no *.yaml file in this folder"),))
-    return examine(sources, folder=str(folder), unread=unread)
+        return Examined(None, (Finding(_name(folder), 1, 1, "no *.yaml file in this folder"),))
+    return examine(sources, folder=_name(folder), unread=unread)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -67,12 +68,19 @@ def _files(folder: Path) -> list[Path]:
 def _read(file: Path) -> bytes | Finding:
     """Return a file's content, or why it is not a part of the declaration."""
     if file.suffix == ".yml":
-        return Finding(str(file), 1, 1, f"not read: rename it to {file.stem}.yaml")
+        return Finding(_name(file), 1, 1, f"not read: rename it to {file.stem}.yaml")
     try:
         # Asked first: opening a pipe would wait for ever.
         if not file.is_file():
-            return Finding(str(file), 1, 1, "this is no file" if file.exists() else "the file that it links to is gone")
+            return Finding(
+                _name(file), 1, 1, "this is no file" if file.exists() else "the file that it links to is gone"
+            )
         with file.open("rb") as opened:
             return opened.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        return Finding(str(file), 1, 1, f"can't be read: {error.strerror}")
+        return Finding(_name(file), 1, 1, f"can't be read: {error.strerror}")
+
+
+def _name(path: Path) -> str:
+    """Return a path as text that can be printed: a name need not be UTF-8."""
+    return os.fsencode(path).decode("utf-8", "replace")

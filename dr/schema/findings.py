@@ -10,8 +10,10 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+_LONGEST_NAME = 100
 
-@dataclass(frozen=True, slots=True, order=True)
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One error. `message` is complete but for the suggestion; `str()` gives the line that people read."""
 
@@ -31,12 +33,16 @@ def closest(word: str, candidates: Iterable[str]) -> str | None:
 
     Case, `-` and `_` don't count (`rpo_threshold` is `rpoThreshold`); otherwise difflib's ratio decides.
     """
+    if len(word) > _LONGEST_NAME:
+        return None
     plain: dict[str, str] = {}
     for candidate in candidates:
         plain.setdefault(_plain(candidate), candidate)
     if _plain(word) in plain:
         return plain[_plain(word)]
     matches = difflib.get_close_matches(_plain(word), list(plain), n=1, cutoff=0.6)
+    # `Policy` is too short for the ratio, and still clear.
+    matches += [candidate for candidate in plain if len(word) >= 4 and _plain(word) in candidate]
     return plain[matches[0]] if matches else None
 
 
@@ -45,6 +51,8 @@ def _plain(word: str) -> str:
 
 
 def quoted(value: object, limit: int = 60) -> str:
-    """Return a value in double quotes on one line, shortened to `limit` characters."""
+    """Return a value in double quotes on one line, shortened to `limit` characters; never a private key."""
+    if "PRIVATE KEY" in str(value):
+        return "a private key"
     text = "".join(c if c.isprintable() else "�" for c in str(value))
     return f'"{text if len(text) <= limit else text[: limit - 1] + "…"}"'

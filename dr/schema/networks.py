@@ -99,10 +99,9 @@ def _check_targets(estate: Estate) -> Iterator[Finding]:
         target = server.section("target")
         name = target.get("subnet")
         subnet = subnets.get(name) if name is not None else None
-        names = estate.names["subnet"]
-        if name is not None and estate.whole and names and name not in names:
-            message = f"unknown subnet {quoted(name)}"
-            yield server.finding(("target", "subnet"), message, closest(name, sorted(names)))
+        if name is not None and not estate.known("subnet", name):
+            meant = closest(name, sorted(estate.names["subnet"]))
+            yield server.finding(("target", "subnet"), f"unknown subnet {quoted(name)}", meant)
         yield from _check_address(server, target.get("address"), subnet, used)
 
 

@@ -19,6 +19,7 @@ _FLOAT = re.compile(
     r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.(inf|nan)", re.IGNORECASE
 )
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?")
+_LONGEST_NUMBER = 64  # what is longer is text; it also keeps these expressions from running for long
 _WORDS_OF_1_1 = frozenset({"y", "n", "yes", "no", "on", "off"})
 
 
@@ -41,11 +42,12 @@ Scalar = str | int | bool | None | Decimal | Ambiguous
 
 def resolve(text: str) -> Scalar:
     """Return what a plain scalar means."""
+    if len(text) > _LONGEST_NUMBER:
+        return text
     simple = {"": None, "~": None, "null": None, "true": True, "false": False}
     if text.casefold() in simple:
         return simple[text.casefold()]
     if _INTEGER.fullmatch(text):
-        # Longer ones are no number of ours, and Python refuses to convert thousands of digits.
         return int(text) if len(text) <= 18 else Decimal(text)
     if text.casefold() in _WORDS_OF_1_1:
         return Ambiguous(f'{text} means true or false to some YAML readers; write "{text}" in quotes for the text')
@@ -57,8 +59,8 @@ def _number_trap(text: str) -> Scalar:
         sign, digits = ("-", text[1:]) if text[0] == "-" else ("", text.lstrip("+"))
         number = sign + (digits.lstrip("0") or "0")
         return Ambiguous(
-            f"{text} is an octal number to some YAML readers; write {number[:40]} for the number"
-            f' or "{text[:40]}" in quotes for the text'
+            f"{text} is an octal number to some YAML readers; write {number} for the number"
+            f' or "{text}" in quotes for the text'
         )
     if _SEXAGESIMAL.fullmatch(text):
         return Ambiguous(f'{text} is a number in base 60 to some YAML readers; write "{text}" in quotes for the text')

@@ -139,6 +139,13 @@ def _check_machine(server: Thing, machines: dict[str, Thing]) -> Iterator[Findin
                 yield server.finding(("target", "name"), message)
         machines.setdefault(name, server)
     size = target.get("size")
+    lower: dict[str, str] = {}
+    for key in target.get("tags", {}):
+        # Azure's tag names don't know case: the second would replace the first.
+        if key.lower() in lower:
+            message = f"tag {quoted(key)} is given already as {quoted(lower[key.lower()])}; case makes no difference"
+            yield server.document.finding(("target", "tags", key), message, at_key=True)
+        lower.setdefault(key.lower(), key)
     wrong = wrong_with_size(size, target.get("firmware")) if size is not None else None
     if wrong:
         yield server.finding(("target", "size"), wrong)

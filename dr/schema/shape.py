@@ -95,9 +95,12 @@ class _Wrong:
 # Validation ------------------------------------------------------------------------------------------------
 
 
-def _pattern(_: Validator, pattern: str, value: Any, __: Schema) -> Iterator[ValidationError]:
-    # `$` of Python also matches before a last line break; ours must not. Empty text is reported by minLength.
-    if isinstance(value, str) and value and not re.search(pattern.removesuffix("$") + r"\Z", value):
+def _pattern(_: Validator, pattern: str, value: Any, schema: Schema) -> Iterator[ValidationError]:
+    # Empty and overlong text is reported by minLength and maxLength. `$` of Python also matches before a last line
+    # break; ours must not.
+    if not isinstance(value, str) or not 1 <= len(value) <= schema.get("maxLength", 1000):
+        return
+    if not re.search(pattern.removesuffix("$") + r"\Z", value):
         yield ValidationError("pattern")
 
 
@@ -198,7 +201,7 @@ def _demand(error: _Wrong) -> str:
     value, bound = error.value, error.demand
     found = f"; found {_describe(value)}"
     if error.keyword == "type":
-        return _wrong_type(value, bound)
+        return _wrong_type(value, error)
     if error.keyword == "pattern":
         return f"must be {error.schema['patternErrorMessage']}{found}"
     if error.keyword == "enum":
@@ -219,16 +222,19 @@ _FIXED = {
 _COUNTED = {"maxLength": "characters", "maxItems": "items", "maxProperties": "keys"}
 
 
-def _wrong_type(value: Any, wanted: str) -> str:
+def _wrong_type(value: Any, error: _Wrong) -> str:
+    wanted, pattern = error.demand, error.schema.get("pattern")
     words = {"string": "text", "integer": "a whole number", "object": "a mapping", "array": "a list"}
     if value is None:
         return f"has no value; it must be {words[wanted]}"
     hint = ""
+    if isinstance(value, int | Decimal) and pattern is not None and not re.search(pattern, _raw(value)):
+        return f"must be {error.schema['patternErrorMessage']}; found {_describe(value)}"
     if wanted == "string" and isinstance(value, int | Decimal):
         hint = f'; write "{_raw(value)}" in quotes for the text'
     elif wanted == "integer" and isinstance(value, str) and value.isascii() and value.isdigit():
         hint = "; write it without quotes"
-    elif wanted == "array" and not isinstance(value, dict):
+    elif wanted == "array" and not isinstance(value, dict) and error.schema["items"]["type"] != "object":
         hint = f"; write [{_raw(value)}]"
     return f"must be {words[wanted]}; found {_describe(value)}{hint}"
 
@@ -259,11 +265,15 @@ def _meant(error: _Wrong) -> str | None:
         return None
     if error.keyword == "enum":
         return closest(value, error.demand)
-    for candidate in (
-        value.lower(),
-        re.sub(r"[ _.]+", "-", value.strip().lower()),
-        re.sub(r"[ _-]+", "", value.lower()),
-    ):
-        if candidate != value and len(candidate) <= 40 and re.search(error.demand, candidate):
-            return candidate
-    return None
+    return next((word for word in _repairs(value) if word != value and re.search(error.demand, word)), None)
+
+
+def _repairs(value: str) -> Iterator[str]:
+    """Yield what people often mean: capitals, spaces and underscores in names, a VM size without its prefix."""
+    if len(value) > 60 or "PRIVATE KEY" in value:
+        return
+    yield value.lower()
+    yield re.sub(r"[ _.]+", "-", value.strip().lower())
+    yield value.lower().replace(" ", "")
+    size = re.sub("^standard[_ ]?", "", value, flags=re.IGNORECASE)
+    yield f"Standard_{size[:1].upper()}{size[1:]}"

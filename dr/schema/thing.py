@@ -45,19 +45,19 @@ class Thing:
 class Estate:
     """All things of a declaration, by kind, in the order of the files.
 
-    `names` holds for each kind every name that was written, refused ones too; `whole` is False when something
-    could not be read at all, so that a name that is not found may still have been declared.
+    `names` holds for each kind every name that was written, refused ones too. A name of a kind in `unsure` may have
+    been declared though it is not found: something could not be read, or has no name.
     """
 
     things: tuple[Thing, ...]
     names: Mapping[str, frozenset[str]]
-    whole: bool
+    unsure: frozenset[str]
 
     def of(self, kind: str) -> Iterator[Thing]:
         return (thing for thing in self.things if thing.kind == kind)
 
     def known(self, kind: str, name: str) -> bool:
-        return name in self.names[kind] or not self.whole
+        return name in self.names[kind] or kind in self.unsure
 
     def find(self, kind: str, name: str) -> Thing | None:
         return next((thing for thing in self.of(kind) if thing.name == name), None)
