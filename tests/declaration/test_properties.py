@@ -1,0 +1,262 @@
+"""Properties: any bytes give a declaration or findings; compiling is a function, local, and within Azure's names."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dr.compile import failover, names, site, vault
+from dr.errors import NotFound, Refused
+from dr.model import Declaration
+from dr.schema import examine
+from dr.schema.definition import (
+    DISK_NAME_LENGTH,
+    MACHINE_NAME_LENGTH,
+    PLAN_NAME_LENGTH,
+    SERVER_NAME_LENGTH,
+    SITE_NAME_LENGTH,
+    SUBNET_NAME_LENGTH,
+)
+from tests.declaration.estate import FILES, sources
+
+SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
+RUN = "20270102-030405-a1b2"
+MANY = settings(max_examples=30, deadline=None)
+
+
+def declare(**replaced: tuple[str, str]) -> Declaration:
+    """Return the estate with one text replaced in each named file."""
+    files = dict(FILES)
+    for name, (old, new) in replaced.items():
+        assert old in files[f"{name}.yaml"]
+        files[f"{name}.yaml"] = files[f"{name}.yaml"].replace(old, new)
+    examined = examine(sources(files))
+    assert examined.declaration is not None, examined.findings
+    return examined.declaration
+
+
+def blueprints(declaration: Declaration) -> dict[str, Any]:
+    return {
+        "vault": dataclasses.asdict(vault(declaration, SUBSCRIPTION)),
+        "site": dataclasses.asdict(site(declaration, SUBSCRIPTION)),
+        "failover": dataclasses.asdict(failover(declaration, "shop", RUN, "latest", SUBSCRIPTION)),
+    }
+
+
+def differences(one: Any, two: Any, path: str = "") -> Iterator[str]:
+    """Yield the paths where two nested values differ."""
+    if isinstance(one, dict) and isinstance(two, dict):
+        for key in sorted(one.keys() | two.keys()):
+            yield from differences(one.get(key), two.get(key), f"{path}.{key}".lstrip("."))
+    elif isinstance(one, list | tuple) and isinstance(two, list | tuple) and len(one) == len(two):
+        for index, (left, right) in enumerate(zip(one, two, strict=True)):
+            yield from differences(left, right, f"{path}[{index}]")
+    elif one != two:
+        yield path
+
+
+# Reading ---------------------------------------------------------------------------------------------------
+
+
+@MANY
+@given(st.binary(max_size=200))
+def test_any_bytes_are_examined(content: bytes) -> None:
+    examined = examine(sources() | {"site.yaml": content})
+    assert examined.declaration is None
+    assert examined.findings
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.sampled_from(sorted(FILES)),
+    st.integers(0, 900),
+    st.integers(0, 12),
+    st.sampled_from(
+        [
+            "",
+            " ",
+            "\n",
+            "\t",
+            ":",
+            "- ",
+            "[",
+            "]",
+            "{}",
+            "[]",
+            "#",
+            '"',
+            "'",
+            "|",
+            "0",
+            "~",
+            "true",
+            "a: b\n",
+            "---\n",
+            "\0",
+            "é",
+        ]
+    ),
+)
+def test_any_slip_of_the_pen_is_examined(file: str, start: int, length: int, inserted: str) -> None:
+    text = FILES[file]
+    start = min(start, len(text))
+    examined = examine(sources({**FILES, file: text[:start] + inserted + text[start + length :]}))
+    assert (examined.declaration is None) == bool(examined.findings)
+    for finding in examined.findings:
+        assert finding.line >= 1
+        assert finding.column >= 1
+        assert "\n" not in str(finding)
+    assert list(examined.findings) == sorted(examined.findings, key=lambda f: (f.file, f.line, f.column, f.message))
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_value_in_the_place_of_another_is_examined(data: st.DataObject) -> None:
+    import json
+
+    import yaml
+
+    file = data.draw(st.sampled_from(sorted(FILES)))
+    documents = list(yaml.safe_load_all(FILES[file]))
+    parent: Any = documents
+    key: Any = data.draw(st.integers(0, len(documents) - 1))
+    while isinstance(parent[key], dict | list) and parent[key] and data.draw(st.booleans()):
+        parent = parent[key]
+        key = data.draw(st.sampled_from(sorted(parent) if isinstance(parent, dict) else list(range(len(parent)))))
+    parent[key] = data.draw(VALUES)
+    text = "---\n".join(json.dumps(document) + "\n" for document in documents)
+    examined = examine(sources({**FILES, file: text}))
+    assert (examined.declaration is None) == bool(examined.findings)
+
+
+# Compiling -------------------------------------------------------------------------------------------------
+
+
+def test_the_same_declaration_gives_the_same_blueprint() -> None:
+    assert blueprints(declare()) == blueprints(declare())
+
+
+def test_order_of_documents_makes_no_difference() -> None:
+    web, db = FILES["servers.yaml"].split("---\n")
+    examined = examine(sources({**FILES, "servers.yaml": f"{db}---\n{web}"}))
+    assert examined.declaration is not None
+    assert blueprints(examined.declaration) == blueprints(declare())
+
+
+EDITS = [
+    ("servers", "Standard_D2s_v5", "Standard_D4s_v5", {"failover.groups[1].servers[0].size"}),
+    ("servers", "10.20.1.10", "10.20.1.11", {"failover.groups[1].servers[0].address"}),
+    ("servers", "service: shop", "service: web", {"failover.groups[1].servers[0].tags.service"}),
+    ("servers", "port: 2222", "port: 2223", {"site.protections[0].ssh_port"}),
+    ("servers", "name: database", "name: db-vm", {"failover.groups[0].servers[0].virtual_machine"}),
+    (
+        "servers",
+        "firmware: bios",
+        "firmware: uefi",
+        {"failover.groups[1].servers[0].generation", "site.protections[1].firmware"},
+    ),
+    ("servers", "/dev/sda", "/dev/sdb", {"site.protections[0].disks[0].device"}),
+    (
+        "servers",
+        "name: data\n",
+        "name: logs\n",
+        {f"site.protections[0].disks[1].{key}" for key in ("name", "replica", "digests")}
+        | {f"failover.groups[0].servers[0].disks[1].{key}" for key in ("name", "managed_disk", "copy_blob")},
+    ),
+    ("policies", "24h", "25h", {f"site.protections[{n}].retention_seconds" for n in (0, 1)}),
+    (
+        "policies",
+        "every: 5m".replace("every", "crashConsistentEvery"),
+        "crashConsistentEvery: 6m",
+        {f"site.protections[{n}].crash_consistent_seconds" for n in (0, 1)},
+    ),
+    ("site", "[22, 8080]", "[22, 80, 8080]", {"site.subnets[0].inbound_ports"}),
+    ("site", "westeurope", "northeurope", {"vault.location", "site.location", "failover.location"}),
+    ("plans", "timeout: 10m", "timeout: 11m", {"failover.groups[1].checks[0].timeout_seconds"}),
+    ("plans", "contains: ok", "contains: fine", {"failover.groups[1].checks[0].contains"}),
+]
+
+
+@pytest.mark.parametrize(("file", "old", "new", "changes"), EDITS, ids=[edit[2] for edit in EDITS])
+def test_editing_one_value_changes_only_that(file: str, old: str, new: str, changes: set[str]) -> None:
+    found = set(differences(blueprints(declare()), blueprints(declare(**{file: (old, new)}))))
+    assert found == changes
+
+
+def test_the_first_disk_boots_and_the_others_are_numbered() -> None:
+    groups = failover(declare(), "shop", RUN, "latest", SUBSCRIPTION).groups
+    assert [disk.lun for disk in groups[0].servers[0].disks] == [None, 0]
+    assert [group.servers[0].generation for group in groups] == ["V2", "V1"]
+
+
+def test_a_declared_tag_never_replaces_ours() -> None:
+    recovered = failover(declare(), "shop", RUN, "latest", SUBSCRIPTION).groups[1].servers[0]
+    ours = {"lifeboat-site": "harbour", "lifeboat-plan": "shop", "lifeboat-run": RUN, "lifeboat-server": "web1"}
+    assert recovered.tags == {"service": "shop"} | ours
+
+
+def test_unknown_plan_and_impossible_run_are_refused() -> None:
+    with pytest.raises(NotFound) as unknown:
+        failover(declare(), "shpo", RUN, "latest", SUBSCRIPTION)
+    assert unknown.value.remedy == 'did you mean "shop"?'
+    for run in ("", "a_b", "-a", "a" * 25, "a--b", "a\n"):
+        with pytest.raises(Refused):
+            failover(declare(), "shop", run, "latest", SUBSCRIPTION)
+
+
+def name(longest: int, pattern: str = "[a-z][a-z0-9]{0,5}(-[a-z0-9]{1,6}){0,6}") -> st.SearchStrategy[str]:
+    return st.from_regex(pattern, fullmatch=True).filter(lambda text: len(text) <= longest) | st.just("a" * longest)
+
+
+@MANY
+@given(
+    name(SITE_NAME_LENGTH),
+    name(SUBNET_NAME_LENGTH),
+    name(SERVER_NAME_LENGTH),
+    name(DISK_NAME_LENGTH, "[a-z][a-z0-9]{0,11}"),
+    name(PLAN_NAME_LENGTH),
+    name(names.RUN_LENGTH),
+    st.uuids().map(str),
+)
+def test_every_name_is_within_azures_rules(
+    site_name: str, subnet: str, server: str, disk: str, plan: str, run: str, subscription: str
+) -> None:
+    group = re.compile(r"[A-Za-z0-9_().-]{0,89}[A-Za-z0-9_()-]")
+    resource = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,78}[A-Za-z0-9_])?")
+    for text in (names.vault_resource_group(site_name), names.site_resource_group(site_name)):
+        assert group.fullmatch(text)
+    assert group.fullmatch(names.run_resource_group(plan, run))
+    assert re.fullmatch(r"[a-z0-9]{3,24}", names.storage_account(site_name, subscription))
+    assert re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{1,49}", names.recovery_vault(site_name))
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}[A-Za-z0-9_]", names.virtual_network(site_name))
+    for text in (
+        names.security_group(site_name, subnet),
+        names.nic(run, server),
+        names.managed_disk(run, server, disk),
+    ):
+        assert resource.fullmatch(text)
+    for text in (names.run_copy_blob(plan, run, server, disk), names.replica_blob(server, disk)):
+        assert len(text) <= 1024
+    assert MACHINE_NAME_LENGTH <= 64
+
+
+@MANY
+@given(
+    st.lists(st.tuples(name(12), name(4, "[a-z][a-z0-9]{0,3}")), min_size=2, max_size=6, unique=True),
+)
+def test_disks_of_one_run_never_share_a_name(disks: list[tuple[str, str]]) -> None:
+    made = {names.managed_disk(RUN, server, disk) for server, disk in disks}
+    assert len(made) == len(disks)
