@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from dr.errors import PrerequisiteMissing
 from dr.local.tools import checkout, pulumi_folder
 from dr.target.folders import Folders
 
@@ -43,12 +42,20 @@ def environment(target: str, folders: Folders, base: Mapping[str, str] | None = 
         if not values.get("PULUMI_CONFIG_PASSPHRASE"):
             named = values.get("PULUMI_CONFIG_PASSPHRASE_FILE")
             chosen["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(Path(named).absolute()) if named else str(folders.envelope)
-    elif values.get("PULUMI_BACKEND_URL", "").startswith("file://"):
-        raise PrerequisiteMissing(
-            "PULUMI_BACKEND_URL still names the local target's state, and target azure has its own",
-            remedy="open a new shell and set PULUMI_BACKEND_URL to the state container that `dr bootstrap` made",
-        )
     return chosen
+
+
+def stale(target: str, folders: Folders, base: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Return the variables that another target left behind and that `target` must not inherit."""
+    values = os.environ if base is None else base
+    if target == LOCAL:
+        return ()
+    found = []
+    if values.get("PULUMI_BACKEND_URL", "") == f"file://{folders.state}":
+        found.append("PULUMI_BACKEND_URL")
+    if values.get("PULUMI_CONFIG_PASSPHRASE_FILE", "") == str(folders.envelope):
+        found.append("PULUMI_CONFIG_PASSPHRASE_FILE")
+    return tuple(found)
 
 
 def _path(values: Mapping[str, str], root: Path) -> str:

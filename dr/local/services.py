@@ -1,0 +1,188 @@
+"""The local target as a whole: bring it up, say how it is, take it down.
+
+    cloud half    folders, break-glass secret, Azurite, the stand-in as a plugin, the stacks
+    site half     `dr serve` for the site's folder
+
+Everything is idempotent and can be interrupted: what is there already is left as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dr.durable import write_durably
+from dr.errors import LifeboatError, PrerequisiteMissing, RunFailed
+from dr.local.azurite import Azurite
+from dr.local.environment import LOCAL, environment, pulumi_home
+from dr.local.machines import machines
+from dr.local.plugins import install_standin
+from dr.local.processes import ProcessIdentity, start_daemon, tail
+from dr.local.stacks import prepare_stack
+from dr.local.tools import checkout
+from dr.model.declaration import Declaration
+from dr.target.folders import Folders
+from dr.target.secrets import passphrase
+
+SETTLE_SECONDS = 0.5
+SERVE_STOP_SECONDS = 30.0
+POWERDOWN_SECONDS = 30.0
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One process of the local target; `state` is "running", "stopped" or "gone" (it ended by itself)."""
+
+    name: str
+    state: str
+    pid: int | None
+    detail: str
+
+    def as_dict(self) -> dict[str, object]:
+        return {"name": self.name, "state": self.state, "pid": self.pid, "detail": self.detail}
+
+
+def up_cloud(folders: Folders, declaration: Declaration, say: Say, *, project: Path | None = None) -> None:
+    """Bring up what plays Azure, with the stacks of `declaration` in `project` (default: this checkout)."""
+    _folders(folders)
+    chosen = _adopt_environment(folders)
+    if _break_glass(folders):
+        say(f"break-glass secret made: {folders.envelope}; keep a copy where the site's fire does not reach")
+    azurite = Azurite(folders)
+    started = azurite.start()
+    say(f"storage {'started' if started else 'runs'}: {azurite.endpoint()}")
+    if install_standin(pulumi_home(LOCAL, folders)):
+        say("plugin azure-native (local stand-in) installed")
+    for stack in stack_names(declaration):
+        made = prepare_stack(
+            stack,
+            project=project or checkout(),
+            folders=folders,
+            environment=chosen,
+            location=declaration.site.location,
+        )
+        say(f"stack {stack} {'made' if made else 'is there'}")
+
+
+def up_site(folders: Folders, say: Say) -> None:
+    """Bring up the site's servers (`dr serve`), which wait for `pulumi up -s site-local`."""
+    _folders(folders)
+    chosen = _adopt_environment(folders)
+    identity = _serve_identity(folders)
+    if identity is not None and identity.alive():
+        say(f"dr serve runs (pid {identity.pid})")
+        return
+    python = checkout() / ".venv" / "bin" / "python"
+    command = [str(python) if python.exists() else sys.executable, "-P", "-m", "dr", "serve"]
+    paths = [str(checkout()), *filter(None, [os.environ.get("PYTHONPATH")])]
+    variables = {**os.environ, **chosen, "PYTHONPATH": os.pathsep.join(paths)}
+    identity = start_daemon(command, folder=folders.site, log=_serve_log(folders), environment=variables)
+    if identity.gone_within(SETTLE_SECONDS):
+        raise RunFailed(f"dr serve ended at once; its last words: {tail(_serve_log(folders))}", code="serve-failed")
+    write_durably(_serve_file(folders), json.dumps(identity.as_dict()).encode())
+    say(f"dr serve started (pid {identity.pid})")
+
+
+def stack_names(declaration: Declaration) -> Iterator[str]:
+    """Yield the local stacks that a declaration stands for."""
+    yield "vault-local"
+    yield "site-local"
+    for plan in declaration.plans:
+        yield f"failover-{plan}-local"
+
+
+def status(folders: Folders) -> Iterator[Part]:
+    """Yield every process of the local target, the recovered VMs too."""
+    azurite = Azurite(folders)
+    running = azurite.identity()
+    endpoint = ""
+    if folders.accounts.exists():
+        endpoint = azurite.endpoint()
+    yield _part("azurite", running, (folders.cloud / "azurite.json").exists(), endpoint)
+    serve = _serve_identity(folders)
+    live = serve if serve is not None and serve.alive() else None
+    configured = (folders.site / "config.json").exists()
+    yield _part("serve", live, serve is not None, "" if configured else "waits for `pulumi up -s site-local`")
+    for machine in machines(folders.machines):
+        alive = machine.identity if machine.alive() else None
+        ports = ", ".join(f"{guest} at 127.0.0.1:{host}" for guest, host in sorted(machine.ports.items()))
+        yield _part(f"vm {machine.spec.name}", alive, True, f"{machine.spec.address}; {ports or 'no open port'}")
+
+
+def down(folders: Folders, say: Say, *, stop_machines: bool) -> None:
+    """Stop the processes gently; data stays. Recovered VMs are production: they stay unless `stop_machines`."""
+    serve = _serve_identity(folders)
+    if serve is not None and serve.alive():
+        gentle = serve.end(grace_seconds=SERVE_STOP_SECONDS)
+        say("dr serve stopped" if gentle else "dr serve did not stop by itself and was killed; its spool survives that")
+    _serve_file(folders).unlink(missing_ok=True)
+    for machine in machines(folders.machines):
+        if not machine.alive():
+            continue
+        if stop_machines:
+            machine.stop(powerdown_seconds=POWERDOWN_SECONDS)
+            say(f"VM {machine.spec.name} stopped")
+        else:
+            say(f"VM {machine.spec.name} is left running (pid {machine.identity.pid}); --machines stops it")
+    if folders.cloud.exists() and Azurite(folders).stop():
+        say("storage stopped")
+    say(f"left: the data in {folders.root}")
+
+
+def _part(name: str, running: ProcessIdentity | None, expected: bool, detail: str) -> Part:
+    state = "running" if running else "gone" if expected else "stopped"
+    return Part(name, state, running.pid if running else None, detail)
+
+
+def _folders(folders: Folders) -> None:
+    for folder in (folders.root, folders.cloud, folders.site, folders.state, folders.resources, folders.key_store):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (folders.disks, folders.machines, folders.azurite, folders.envelope.parent):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _adopt_environment(folders: Folders) -> Mapping[str, str]:
+    """Make the target's environment this process's own, as `eval "$(dr env)"` would have."""
+    chosen = environment(LOCAL, folders)
+    os.environ.update(chosen)
+    return chosen
+
+
+def _break_glass(folders: Folders) -> bool:
+    """Make the break-glass secret of a new cloud; return whether it was made. `PrerequisiteMissing` for an old one."""
+    try:
+        passphrase()
+    except LifeboatError:
+        sealed = any(folders.key_store.glob("*.sealed")) or (folders.state / ".pulumi").exists()
+        mine = os.environ.get("PULUMI_CONFIG_PASSPHRASE_FILE") == str(folders.envelope)
+        if sealed or not mine or folders.envelope.exists():
+            raise
+    else:
+        return False
+    write_durably(folders.envelope, f"{secrets.token_urlsafe(32)}\n".encode(), mode=0o600)
+    return True
+
+
+def _serve_identity(folders: Folders) -> ProcessIdentity | None:
+    try:
+        return ProcessIdentity.from_dict(json.loads(_serve_file(folders).read_text()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError) as error:
+        raise PrerequisiteMissing(
+            f"{_serve_file(folders)} is not readable", remedy="end `dr serve` by hand and remove the file"
+        ) from error
+
+
+def _serve_file(folders: Folders) -> Path:
+    return folders.site / "serve.json"
+
+
+def _serve_log(folders: Folders) -> Path:
+    return folders.site / "serve.log"
