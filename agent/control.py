@@ -1,0 +1,134 @@
+"""The thread that talks to the configuration server: heartbeat, requested cuts, their results."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Callable, Deque, Dict, Mapping, Optional, Tuple
+
+from agent import log
+from agent.link import Link, pause_seconds
+from dr.errors import Unreachable
+
+HEARTBEAT_SECONDS = 2.0
+ANSWER_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class CutRequest:
+    """A recovery point that somebody asked for; with a barrier, the thaw waits until it is released."""
+
+    identity: str
+    barrier: bool
+
+
+class Control:
+    """Sends `status()` every two seconds and keeps what was answered."""
+
+    def __init__(
+        self,
+        server: str,
+        address: str,
+        context: ssl.SSLContext,
+        status: Callable[[], Mapping[str, Any]],
+        wake: threading.Event,
+    ) -> None:
+        self._path = f"/v1/agents/{server}"
+        self._address = address
+        self._context = context
+        self._link = Link(address, context)
+        self._status = status
+        self._wake = wake
+        self._soon = threading.Event()
+        self._stopped = False
+        self._results: Deque[Tuple[str, Dict[str, Any]]] = deque()
+        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+        self.policy: Mapping[str, Any] = {}
+        self.cut_request: Optional[CutRequest] = None
+        self.protection_epoch = 0
+        self.reachable = True
+
+    def start(self) -> None:
+        """Begin to send heartbeats."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End soon; nobody waits for it."""
+        self._stopped = True
+        self._soon.set()
+
+    def soon(self) -> None:
+        """Send a heartbeat now: something changed."""
+        self._soon.set()
+
+    def report(self, cut: str, result: Dict[str, Any]) -> None:
+        """Tell how a requested cut ended; repeated until it is delivered."""
+        self._results.append((cut, result))
+        self._soon.set()
+
+    def barrier(self) -> "Barrier":
+        """Connect for a barrier now, because a frozen server should not have to. Raises `Unreachable`."""
+        link = Link(self._address, self._context)
+        link.open()
+        return Barrier(link, self._path)
+
+    def _run(self) -> None:
+        attempt = 0
+        while not self._stopped:
+            try:
+                self._beat()
+                self._deliver()
+                if not self.reachable:
+                    log.say("configuration server: reachable again")
+                self.reachable, attempt = True, 0
+                pause = HEARTBEAT_SECONDS
+            except Unreachable as error:
+                if self.reachable:
+                    log.say(f"configuration server: unreachable: {error.message}")
+                self.reachable, attempt = False, attempt + 1
+                pause = pause_seconds(attempt, longest=10.0)
+            self._soon.wait(pause)
+            self._soon.clear()
+
+    def _beat(self) -> None:
+        answer = self._link.request("POST", f"{self._path}/heartbeat", self._status(), seconds=ANSWER_SECONDS)
+        if not answer.ok:
+            raise Unreachable(f"{answer.code}: {answer.message}")
+        policy, request = answer.body.get("policy"), answer.body.get("cut_request")
+        self.policy = policy if isinstance(policy, dict) else {}
+        epoch = answer.body.get("protection_epoch")
+        self.protection_epoch = epoch if isinstance(epoch, int) else 0
+        before = self.cut_request
+        self.cut_request = None
+        if isinstance(request, dict) and request.get("id"):
+            self.cut_request = CutRequest(str(request["id"]), bool(request.get("barrier")))
+        if self.cut_request != before:
+            self._wake.set()
+
+    def _deliver(self) -> None:
+        while self._results:
+            cut, result = self._results[0]
+            answer = self._link.request("POST", f"{self._path}/cuts/{cut}/result", result, seconds=ANSWER_SECONDS)
+            if not answer.ok:
+                log.say(f"configuration server: the result of cut {cut} was refused: {answer.code}: {answer.message}")
+            self._results.popleft()
+
+
+class Barrier:
+    """An open connection on which a frozen server says so, and waits to be released."""
+
+    def __init__(self, link: Link, path: str) -> None:
+        self._link = link
+        self._path = path
+
+    def wait(self, cut: str, seconds: float) -> bool:
+        """Say that the server is frozen; return whether it was released within `seconds`. Raises `Unreachable`."""
+        path = f"{self._path}/cuts/{cut}/frozen?wait={seconds:.1f}"
+        answer = self._link.request("POST", path, {}, seconds=seconds + 0.5)
+        return answer.ok and answer.body.get("released") is True
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._link.close()

@@ -1,0 +1,329 @@
+"""The agent's life: attach the tracker, replicate, cut, report, and leave cleanly.
+
+Rules kept here:
+- Track first, then read: what is written while the first reading runs is marked.
+- One thread runs the loop and owns all that must not be torn; others only hand in what they learned.
+- Every mode and reason that the loop knows is in the status, never in a log line alone.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from typing import Any, Deque, Dict, List, Mapping, Optional, Tuple
+
+from agent import log, ring, state
+from agent.chunk_map import ChunkMap, chunks_of, map_file
+from agent.config import Config
+from agent.control import Barrier, Control, CutRequest
+from agent.cut import Cutter
+from agent.disk import BufferPool, DiskIdentity, DiskReader, identify
+from agent.facts import cut_facts, firmware
+from agent.follower import Follower
+from agent.freezer import lock_memory, thaw_leftovers
+from agent.identity import boot_id
+from agent.link import Link, tls
+from agent.reasons import Reason, reason
+from agent.replication import Replication
+from agent.ring import Ring, RingConfig
+from agent.ring_format import LostTrack
+from agent.sender import Sender
+from agent.state import Lasting, Positions, Session
+from agent.status import Status
+from dr.errors import Unreachable
+
+SOON_AGAIN_SECONDS = 10.0
+REQUEST_SECONDS = 60.0
+STATUS_SECONDS = 1.0
+STOP_SECONDS = 3.0
+
+
+class Engine:
+    """Runs one protected server's agent until `stop`."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._wake = threading.Event()
+        self._stopping = False
+        os.makedirs(config.run_folder, mode=0o700, exist_ok=True)
+        os.makedirs(config.cache_folder, mode=0o700, exist_ok=True)
+        for mount_point in thaw_leftovers(config.run_folder):
+            log.say(f"thawed {mount_point}, which an earlier agent left frozen")
+        self._disks = [identify(name, device) for name, device in config.disks.items()]
+        self._positions = Positions(os.path.join(config.run_folder, "positions"))
+        self._replication = self._attach()
+        self._cutter = Cutter(self._replication, config.run_folder, config.buffer_bytes)
+        self._status = Status(config, self._replication, self._cutter)
+        self._cut_results: Deque[Tuple[Optional[CutRequest], Dict[str, Any], Optional[int]]] = deque()
+        self._in_flight: List[str] = []
+        self._answered: Deque[str] = deque(maxlen=256)
+        self._next_cut = 0.0
+        self._asked_since: Dict[str, float] = {}
+        self._connect()
+
+    def stop(self) -> None:
+        """Ask the loop to end; may be called by a signal handler."""
+        self._stopping = True
+        self._wake.set()
+
+    def run(self) -> None:
+        """Replicate until stopped."""
+        lock_memory()
+        self._sender.start()
+        self._follower.start()
+        self._control.start()
+        published = 0.0
+        while not self._stopping:
+            self._wake.clear()
+            self._replication.drain()
+            self._replication.handle(self._follower.position)
+            self._finish_cuts()
+            self._cut_if_due()
+            busy = not self._fenced and self._replication.feed()
+            if time.monotonic() - published >= STATUS_SECONDS or self._status.changed():
+                published = time.monotonic()
+                self._publish()
+            if not busy:
+                self._wake.wait(self._replication.pause_seconds)
+        self._leave()
+
+    # -- beginning and end -------------------------------------------------------------------------------------
+
+    def _attach(self) -> Replication:
+        config = self._config
+        session = state.load_session(config.run_folder)
+        ring_config = RingConfig(
+            config.tracefs,
+            config.instance,
+            tuple(disk.kernel_device for disk in self._disks),
+            config.ring_kib_per_cpu,
+            os.path.join(config.run_folder, "ring.slots"),
+        )
+        lost: Optional[Reason] = None
+        if session is not None and session.boot_id == boot_id() and session.protection_epoch == config.protection_epoch:
+            try:
+                return self._resume(session, ring_config)
+            except (LostTrack, OSError, ValueError) as error:
+                lost = reason("tracker-lost", str(error))
+        return self._begin(ring_config, session, lost)
+
+    def _resume(self, session: Session, ring_config: RingConfig) -> Replication:
+        if not ring.exists(ring_config):
+            raise LostTrack("the tracing instance is gone")
+        maps = self._maps(create=False)
+        tracker = Ring(ring_config)
+        replication = self._replicate(session, tracker, maps)
+        try:
+            tracker.recover(replication.mark)
+        except LostTrack as error:
+            replication.lost = error
+        if session.resync_pending:
+            why = session.reason or {"code": "tracker-lost", "message": "a resync was interrupted", "remedy": ""}
+            replication.resync(Reason(**why))
+        replication.drain()
+        replication.ledger.start_over()
+        log.say(f"tracking goes on in mode {session.mode}")
+        return replication
+
+    def _begin(self, ring_config: RingConfig, before: Optional[Session], lost: Optional[Reason]) -> Replication:
+        config, now = self._config, boot_id()
+        lasting = state.load_lasting(config.cache_folder)
+        why = lost or _why_anew(lasting, before, now)
+        session_file = os.path.join(config.run_folder, state.SESSION)
+        if os.path.exists(session_file):
+            os.unlink(session_file)
+        ring.create(ring_config)
+        maps = self._maps(create=True)
+        for name, value in (
+            ("stored_sequence", 0),
+            ("went_back_epoch", 0),
+            ("sent_bytes", lasting.sent_bytes if lasting else 0),
+            ("overruns", lasting.overruns if lasting else 0),
+            ("events", lasting.events if lasting else 0),
+            ("initial_bytes_total", sum(disk.size_bytes for disk in self._disks)),
+        ):
+            self._positions.set(name, value)
+        if before is not None and before.protection_epoch != config.protection_epoch:
+            self._positions.set("next_sequence", 0)
+        session = Session(
+            now,
+            config.protection_epoch,
+            "resync" if why else "initial-replication",
+            dict(why.as_dict()) if why else None,
+            fresh_replica=False,
+            started=False,
+            resync_pending=False,
+        )
+        state.save_session(config.run_folder, session)
+        self._save_lasting()
+        log.say(f"tracking begins{': ' + why.code if why else ''}")
+        return self._replicate(session, Ring(ring_config), maps)
+
+    def _maps(self, *, create: bool) -> Dict[str, ChunkMap]:
+        folder = self._config.run_folder
+        return {
+            disk.name: map_file(os.path.join(folder, f"{disk.name}.map"), disk.size_bytes, create=create)
+            for disk in self._disks
+        }
+
+    def _replicate(self, session: Session, tracker: Ring, maps: Mapping[str, ChunkMap]) -> Replication:
+        buffers = BufferPool()
+        readers = {disk.name: DiskReader(disk, buffers) for disk in self._disks}
+        return Replication(self._config.run_folder, session, tracker, maps, readers, self._positions)
+
+    def _connect(self) -> None:
+        config = self._config
+        context = tls(config)
+        self._sender = Sender(
+            config.server,
+            config.protection_epoch,
+            [Link(address, context) for address in config.process_servers],
+            lambda: _opening(self._disks),
+            self._replication.ledger,
+            self._positions,
+            self._wake,
+        )
+        self._replication.sender = self._sender
+        links = {address: Link(address, context) for address in config.process_servers}
+        self._follower = Follower(
+            config.server,
+            lambda: links[self._sender.link.address] if self._replication.sending else None,
+            self._wake,
+        )
+        self._control = Control(
+            config.server, config.configuration_server, context, lambda: self._status.document, self._wake
+        )
+
+    def _leave(self) -> None:
+        self._sender.stop(STOP_SECONDS)
+        self._follower.stop()
+        self._control.stop()
+        self._replication.drain()
+        self._publish()
+        self._save_lasting()
+        log.say("the agent ends; the ring goes on recording")
+
+    def _save_lasting(self) -> None:
+        get = self._positions.get
+        lasting = Lasting(boot_id(), get("sent_bytes"), get("overruns"), get("events"))
+        state.save_lasting(self._config.cache_folder, lasting)
+
+    @property
+    def _fenced(self) -> bool:
+        return self._control.protection_epoch > self._config.protection_epoch
+
+    # -- status ------------------------------------------------------------------------------------------------
+
+    def _publish(self) -> None:
+        before = self._status.document.get("mode")
+        document = self._status.refresh(self._sender, self._control)
+        state.save_json(os.path.join(self._config.run_folder, "status.json"), document)
+        if document["mode"] != before:
+            self._save_lasting()
+            log.say(f"mode {document['mode']}" + (f" ({document['reason']['code']})" if document["reason"] else ""))
+            self._control.soon()
+
+    # -- cuts --------------------------------------------------------------------------------------------------
+
+    def _cut_if_due(self) -> None:
+        request = self._control.cut_request
+        if request is not None and request.identity in self._answered:
+            request = None
+        now = time.monotonic()
+        if self._fenced:
+            return
+        if self._replication.session.mode != "delta" or not self._replication.sending:
+            if request is not None and self._replication.session.mode != "delta":
+                self._skip(request, reason("not-yet-protected", f"the mode is {self._replication.session.mode}"))
+            return
+        due = now >= self._next_cut
+        if (request is None and not due) or self._in_flight:
+            return
+        if not self._cutter.ready:
+            self._replication.hurry()
+            since = self._asked_since.setdefault(request.identity if request else "", now)
+            if now - since > REQUEST_SECONDS:
+                self._asked_since.clear()
+                self._failed(request, reason("too-much-pending", "the server writes faster than it can be sent"))
+            return
+        self._asked_since.clear()
+        self._cut(request)
+
+    def _cut(self, request: Optional[CutRequest]) -> None:
+        barrier: Optional[Barrier] = None
+        if request is not None and request.barrier:
+            try:
+                barrier = self._control.barrier()
+            except Unreachable as error:
+                self._failed(request, reason("barrier-failed", error.message))
+                return
+        info: Dict[str, Any] = {}
+
+        def done(number: Optional[int]) -> None:
+            self._cut_results.append((request, info, number))
+            self._wake.set()
+
+        try:
+            cut = self._cutter.make(request, barrier, done)
+        finally:
+            if barrier is not None:
+                barrier.close()
+        if cut.info is None:
+            self._failed(request, cut.reason)
+            return
+        info.update(cut.info)
+        self._in_flight.append(request.identity if request else "")
+        self._next_cut = time.monotonic() + self._interval()
+
+    def _finish_cuts(self) -> None:
+        while self._cut_results:
+            request, info, number = self._cut_results.popleft()
+            self._in_flight.clear()
+            if number is None:
+                self._failed(request, reason("writer-changed", "the stream's writer changed before the cut arrived"))
+                continue
+            self._status.cut_sent(info, number)
+            if request is not None:
+                self._answered.append(request.identity)
+                self._control.report(request.identity, {"outcome": "sent", "number": number, "reason": None})
+            self._control.soon()
+
+    def _failed(self, request: Optional[CutRequest], why: Optional[Reason]) -> None:
+        assert why is not None
+        self._next_cut = time.monotonic() + min(SOON_AGAIN_SECONDS, self._interval())
+        self._status.cut_skipped(why)
+        if request is not None:
+            self._skip(request, why)
+
+    def _skip(self, request: CutRequest, why: Reason) -> None:
+        self._answered.append(request.identity)
+        self._control.report(request.identity, {"outcome": "skipped", "number": None, "reason": why.as_dict()})
+
+    def _interval(self) -> float:
+        value = self._control.policy.get("crash_consistent_seconds")
+        seconds = float(value) if isinstance(value, (int, float)) and value > 0 else 0.0
+        return seconds or self._config.crash_consistent_seconds
+
+
+def _why_anew(lasting: Optional[Lasting], before: Optional[Session], now: str) -> Optional[Reason]:
+    if lasting is None:
+        return None
+    if lasting.boot_id != now:
+        return reason("reboot", "the server was restarted; what was written meanwhile is not known")
+    if before is not None:
+        return reason("reinstalled", "the protection was set up anew")
+    return reason("interrupted-start", "the agent's memory of this boot is gone")
+
+
+def _opening(disks: List[DiskIdentity]) -> Dict[str, Any]:
+    return {
+        "disks": [{"name": disk.name, "size_bytes": disk.size_bytes} for disk in disks],
+        "facts": {**cut_facts(), "firmware": firmware()},
+    }
+
+
+def map_bytes(disks: List[DiskIdentity]) -> int:
+    """Return what the maps take in memory."""
+    return sum(chunks_of(disk.size_bytes) for disk in disks)

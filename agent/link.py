@@ -1,0 +1,115 @@
+"""One kept-alive HTTPS connection to a server of the site: TLS 1.3, certificates of the site's CA on both sides."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import ssl
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Optional, Union
+
+from agent.config import Config
+from dr.errors import Unreachable
+
+CONNECT_SECONDS = 10.0
+Body = Union[bytes, Mapping[str, Any], None]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer: its status, its JSON body, and for 503 how long to wait (seconds)."""
+
+    status: int
+    body: Dict[str, Any]
+    retry_after_seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether the request was done."""
+        return 200 <= self.status < 300
+
+    @property
+    def code(self) -> str:
+        """Return the error's code."""
+        return str(self._error().get("code", f"http-{self.status}"))
+
+    @property
+    def message(self) -> str:
+        """Return the error's message."""
+        return str(self._error().get("message", f"the answer was HTTP {self.status}"))
+
+    @property
+    def remedy(self) -> str:
+        """Return the error's remedy."""
+        return str(self._error().get("remedy", ""))
+
+    def _error(self) -> Mapping[str, Any]:
+        error = self.body.get("error")
+        return error if isinstance(error, dict) else {}
+
+
+def tls(config: Config) -> ssl.SSLContext:
+    """Return the agent's TLS: it trusts the site's CA alone, shows its certificate and checks the address."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_verify_locations(config.ca)
+    context.load_cert_chain(config.certificate, config.key)
+    return context
+
+
+class Link:
+    """A connection to `address` (`host:port`) that is opened when needed; for one thread."""
+
+    def __init__(self, address: str, context: ssl.SSLContext) -> None:
+        self.address = address
+        host, _, port = address.rpartition(":")
+        self._connection = http.client.HTTPSConnection(
+            host.strip("[]"), int(port), context=context, timeout=CONNECT_SECONDS
+        )
+
+    def open(self) -> None:
+        """Connect now, so that a later request needs no handshake. Raises `Unreachable`."""
+        try:
+            if self._connection.sock is None:
+                self._connection.connect()
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from error
+
+    def request(self, method: str, path: str, body: Body = None, *, seconds: float) -> Answer:
+        """Send a request and return its answer within `seconds` of silence. Raises `Unreachable`."""
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        kind = "application/octet-stream" if isinstance(body, bytes) else "application/json"
+        self.open()
+        try:
+            self._connection.sock.settimeout(seconds)
+            self._connection.request(method, path, body=data, headers={"Content-Type": kind} if data else {})
+            response = self._connection.getresponse()
+            return _answer(response.status, response.read(1 << 20), response.getheader("Retry-After"))
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from error
+
+    def close(self) -> None:
+        """Close the connection; the next request opens it again."""
+        self._connection.close()
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        self._connection.close()
+        return Unreachable(f"{self.address}: {error or type(error).__name__}")
+
+
+def _answer(status: int, data: bytes, retry_after: Optional[str]) -> Answer:
+    try:
+        document = json.loads(data) if data else {}
+    except ValueError:
+        document = {}
+    try:
+        seconds = min(60.0, max(0.2, float(retry_after or 2)))
+    except ValueError:
+        seconds = 2.0
+    return Answer(status, document if isinstance(document, dict) else {}, seconds)
+
+
+def pause_seconds(attempt: int, *, longest: float = 15.0) -> float:
+    """Return how long to wait after failure number `attempt` (from 0): doubling, with jitter so that agents spread."""
+    return min(longest, 0.25 * 2.0 ** min(attempt, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret

@@ -1,0 +1,141 @@
+"""Commands of the agent: run, status, probe, cleanup. The only place of the agent that prints results and exits."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import fcntl
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from typing import IO, List, Optional
+
+from agent import log, ring, state
+from agent.config import CACHE_FOLDER, INSTANCE, RUN_FOLDER, TRACEFS, Config, load
+from agent.engine import Engine
+from agent.facts import probe
+from agent.freezer import thaw_leftovers
+from agent.identity import differences
+from agent.reasons import reason
+from agent.status import idle
+from dr.errors import Conflict, LifeboatError, NotFound, PrerequisiteMissing
+
+CONFIG = "/etc/lifeboat/agent.json"
+STACK_BYTES = 512 << 10  # memory is locked, and eight default stacks would be 64 MiB of it
+COPY_SECONDS = 10.0
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Run a command and return its exit code."""
+    parser = argparse.ArgumentParser(prog="lifeboat-agent", description="The Mobility agent of Lifeboat.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, about in (
+        ("run", "replicate this server until stopped"),
+        ("status", "print what the agent says about itself, as JSON"),
+        ("probe", "print facts of this server, as JSON"),
+        ("cleanup", "remove what the agent left in tracefs and memory"),
+    ):
+        commands.add_parser(name, help=about).add_argument("--config", default=CONFIG)
+    chosen = parser.parse_args(arguments)
+    try:
+        return _COMMANDS[chosen.command](chosen.config)
+    except LifeboatError as error:
+        log.say(f"lifeboat-agent: {error.code}: {error.message}")
+        if error.remedy:
+            log.say(f"    remedy: {error.remedy}")
+        return error.exit_code
+
+
+def _run(path: str) -> int:
+    config = load(path)
+    lock = _lock(config)
+    _need_tracefs(config.tracefs)
+    threading.stack_size(STACK_BYTES)
+    # First come, first served: whoever asks the agent to end must be heard even before the loop runs.
+    ended = threading.Event()
+    stoppers = [ended.set]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: [stop() for stop in stoppers] and None)
+    found = differences(config.hardware, config.disks)
+    if found:
+        _idle_as_copy(config, "; ".join(found), ended)
+    else:
+        engine = Engine(config)
+        stoppers.append(engine.stop)
+        if not ended.is_set():
+            engine.run()
+    lock.close()
+    sys.stderr.flush()
+    # Threads that wait in the kernel for a disk or a peer must not hold up the end.
+    os._exit(0)
+
+
+def _idle_as_copy(config: Config, what: str, ended: threading.Event) -> None:
+    why = reason("copy", what)
+    log.say(f"mode copy: {what}; nothing is sent")
+    os.makedirs(config.run_folder, mode=0o700, exist_ok=True)
+    while not ended.is_set():
+        state.save_json(os.path.join(config.run_folder, "status.json"), idle(config, "copy", why))
+        ended.wait(COPY_SECONDS)
+
+
+def _status(path: str) -> int:
+    folder = load(path).run_folder if os.path.exists(path) else RUN_FOLDER
+    document = state.load_json(os.path.join(folder, "status.json"))
+    if document is None:
+        raise NotFound("the agent has not run since the server started", remedy="start the service lifeboat-agent")
+    print(json.dumps(document, indent=2))
+    return 0
+
+
+def _probe(path: str) -> int:
+    tracefs = load(path).tracefs if os.path.exists(path) else TRACEFS
+    print(json.dumps(probe(tracefs), indent=2))
+    return 0
+
+
+def _cleanup(path: str) -> int:
+    known = load(path) if os.path.exists(path) else None
+    if known is not None:
+        _lock(known).close()
+    run_folder, cache_folder, tracefs, instance = (
+        (known.run_folder, known.cache_folder, known.tracefs, known.instance)
+        if known is not None
+        else (RUN_FOLDER, CACHE_FOLDER, TRACEFS, INSTANCE)
+    )
+    thaw_leftovers(run_folder)
+    ring.remove(tracefs, instance)
+    for folder in (run_folder, cache_folder):
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+def _lock(config: Config) -> "IO[str]":
+    os.makedirs(config.run_folder, mode=0o700, exist_ok=True)
+    lock = open(os.path.join(config.run_folder, "lock"), "w", encoding="ascii")  # noqa: SIM115 - held for life
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise Conflict("another agent runs on this server", remedy="stop it first", code="agent-running") from error
+    return lock
+
+
+def _need_tracefs(tracefs: str) -> None:
+    if os.geteuid() != 0:
+        raise PrerequisiteMissing("the agent must run as root", remedy="start it by systemd", code="no-root")
+    if os.path.isdir(f"{tracefs}/instances"):
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"nodev", tracefs.encode(), b"tracefs", 0, None) != 0:
+        why = os.strerror(ctypes.get_errno())
+        raise PrerequisiteMissing(
+            f"tracefs cannot be mounted on {tracefs}: {why}",
+            remedy="boot a kernel with tracing (CONFIG_TRACING), and lockdown no stricter than integrity",
+            code="tracefs-missing",
+        )
+
+
+_COMMANDS = {"run": _run, "status": _status, "probe": _probe, "cleanup": _cleanup}

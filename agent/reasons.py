@@ -1,0 +1,65 @@
+"""Named reasons: why the agent is in a degraded state or skipped a recovery point, with cause and remedy."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Dict, Optional
+
+from dr.errors import LifeboatError
+
+_WAIT = "nothing to do: the agent sends the disks again; no new recovery point is claimed until that ends"
+
+REMEDIES = {
+    # why a resync runs
+    "reboot": _WAIT,
+    "reinstalled": _WAIT,
+    "interrupted-start": _WAIT,
+    "tracker-lost": "find who touched the tracing instance `lifeboat`; " + _WAIT,
+    "tracker-overrun": "raise limits.ring_kib_per_cpu or give the agent more CPU; " + _WAIT,
+    "store-went-back": "check the storage account; " + _WAIT,
+    "disk-changed": _WAIT,
+    # why nothing is sent
+    "copy": "if this is the recovered server, reprotect it; if its hardware was replaced, run `pulumi up` of the site",
+    "fenced": "this server was failed over; shut it down, or reprotect it from where it runs now",
+    # why a recovery point was skipped
+    "busy-unfrozen-writer": "see `not_frozen`: put swap and raw users on a disk that is not protected",
+    "too-much-pending": "the server writes faster than it can be read; raise limits.buffer_bytes or spread the load",
+    "freeze-deadline": "find what made the freeze slow, remove the file freezing-off.json in /run/lifeboat, and "
+    "restart the agent; until then points are taken without freezing",
+    "slow-sync": "the disks are behind; the next point is tried on schedule",
+    "thaw-lost": "another program thawed the file system; stop other users of fsfreeze during a point",
+    "barrier-timeout": "whoever asked for the point did not release it in time; ask again",
+    "barrier-failed": "check the way to the configuration server, then ask again",
+    "not-yet-protected": "wait until the initial replication or resync has finished, then ask again",
+    "writer-changed": "nothing to do: the next point contains everything",
+    "process-server-unreachable": "check the process server and the way to it; changes are kept and sent later",
+    "configuration-server-unreachable": "check the configuration server and the way to it; replication goes on",
+}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A stable code, what was seen, and what a person can do."""
+
+    code: str
+    message: str
+    remedy: str
+
+    def as_dict(self) -> Dict[str, str]:
+        """Return it as the APIs carry it."""
+        return asdict(self)
+
+
+def reason(code: str, message: str) -> Reason:
+    """Return the reason `code` with its remedy."""
+    return Reason(code, message, REMEDIES[code])
+
+
+def of_error(error: LifeboatError) -> Reason:
+    """Return an error as a reason."""
+    return Reason(error.code, error.message, error.remedy or REMEDIES.get(error.code, ""))
+
+
+def from_dict(document: Optional[Dict[str, str]]) -> Optional[Reason]:
+    """Return the reason that `as_dict` made."""
+    return Reason(document["code"], document["message"], document["remedy"]) if document else None

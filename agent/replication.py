@@ -1,0 +1,297 @@
+"""Moves changes from the disks to the stream: ring -> maps -> batches -> segments, and acknowledgements back.
+
+Rules kept here:
+- One thread, the caller's, owns maps, ledger and ring. Packing runs in a small pool, sending in `Sender`'s thread.
+- The ring is drained whether or not anything can be sent; what can't be sent stays marked in the maps.
+- What might have been missed leads to `resync` with a named reason; the session says so on disk before the maps do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Deque, Dict, List, Mapping, Optional, Tuple
+
+from agent import log, state
+from agent.chunk_map import CHUNK_BYTES, CHUNK_SECTORS, DIRTY, UNREAD, ChunkMap
+from agent.disk import BATCH_CHUNKS, DiskIdentity, DiskReader, Piece, pack
+from agent.follower import Position
+from agent.ledger import Batch, Ledger
+from agent.reasons import Reason, of_error, reason
+from agent.ring import Ring
+from agent.ring_format import LostTrack
+from agent.sender import CutParcel, Opened, Parcel, Sender, SenderState
+from agent.state import Positions, Session
+from dr.journal import SegmentHeader, SegmentKind, SegmentWriter
+
+QUEUED_PARCELS = 4
+PACKERS = 2
+SHORTEST_ROUND_SECONDS = 0.1
+LONGEST_ROUND_SECONDS = 1.0
+
+
+class Replication:
+    """The state of a server's replication on its own side."""
+
+    def __init__(
+        self,
+        run_folder: str,
+        session: Session,
+        ring: Ring,
+        maps: Mapping[str, ChunkMap],
+        readers: Mapping[str, DiskReader],
+        positions: Positions,
+    ) -> None:
+        self._folder = run_folder
+        self._ring = ring
+        self._maps = maps
+        self._readers = readers
+        self._by_device = {reader.disk.kernel_device: maps[name] for name, reader in readers.items()}
+        self._pool = ThreadPoolExecutor(PACKERS, thread_name_prefix="packer")
+        self._cursors: Dict[str, int] = {}
+        self._next_round = 0.0
+        self._pause = SHORTEST_ROUND_SECONDS
+        self._round_found = False
+        self._last_position: Optional[Position] = None
+        self.session = session
+        self.positions = positions
+        self.ledger = Ledger(maps)
+        self.lost: Optional[LostTrack] = None
+        self.sender: Optional[Sender] = None
+        self.events: Deque[str] = deque(maxlen=100)
+
+    # -- changes -----------------------------------------------------------------------------------------------
+
+    def mark(self, device: int, sector: int, sectors: int) -> None:
+        """Mark a completed write; the callback of the ring."""
+        chunks = self._by_device.get(device)
+        if chunks is not None and sectors:
+            chunks.mark(sector // CHUNK_SECTORS, (sector + sectors - 1) // CHUNK_SECTORS)
+
+    def drain(self) -> int:
+        """Mark every write completed so far; return how many. What was lost is kept in `lost`, for `handle`."""
+        before = self._ring.events
+        try:
+            self._ring.drain(self.mark)
+        except LostTrack as error:
+            self.lost = error
+        count = self._ring.events - before
+        self.positions.add("events", count)
+        return count
+
+    def resync(self, why: Reason) -> None:
+        """Begin to read and send everything again, zeros included."""
+        log.say(f"resync: {why.code}: {why.message}")
+        self._change(mode="resync", reason=why.as_dict(), fresh_replica=False, resync_pending=True)
+        self.ledger.clear()
+        for chunks in self._maps.values():
+            chunks.forget_all()
+        self._ring.accept_loss()
+        self.lost = None
+        self._cursors.clear()
+        self._change(resync_pending=False)
+
+    # -- what happened elsewhere --------------------------------------------------------------------------------
+
+    def handle(self, position: Optional[Position]) -> None:
+        """Take in everything that other threads reported since the last call."""
+        assert self.sender is not None
+        if self.lost is not None:
+            if self.lost.code == "tracker-overrun":
+                self.positions.add("overruns", 1)
+            self.resync(of_error(self.lost) if self.lost.remedy else reason(self.lost.code, self.lost.message))
+        if self.sender.state is SenderState.ASKING and self.sender.opened is not None:
+            self._begin(self.sender.opened)
+        while self.sender.unreadable:
+            self.ledger.put_back(self.sender.unreadable.popleft())
+        while self.sender.finished:
+            self.ledger.settle(self.sender.finished.popleft())
+        if position is not None and position != self._last_position:
+            self._last_position = position
+            self._stored(position)
+        if self.session.mode in ("initial-replication", "resync") and self.session.started and not self.unread:
+            log.say(f"{self.session.mode}: everything has been read")
+            self._change(mode="delta", reason=None)
+
+    def _begin(self, opened: Opened) -> None:
+        assert self.sender is not None
+        self.sender.drop()
+        self.ledger.start_over()
+        positions = self.positions
+        if not self.session.started:
+            self._decide(opened)
+        elif opened.replica_sequence < positions.get("stored_sequence"):
+            told = positions.get("stored_sequence")
+            what = f"the replica holds segments up to {opened.replica_sequence}, {told} was acknowledged as stored"
+            self.resync(reason("store-went-back", what))
+        positions.set("stored_sequence", min(positions.get("stored_sequence"), opened.replica_sequence))
+        positions.set("writer_epoch", opened.writer_epoch)
+        positions.set("next_sequence", opened.next_sequence)
+        log.say(f"stream: writer epoch {opened.writer_epoch}, next segment {opened.next_sequence}")
+        self.sender.go()
+
+    def _decide(self, opened: Opened) -> None:
+        fresh = opened.next_sequence == 1 and opened.replica_sequence == 0
+        if self.session.reason is not None:
+            self._change(started=True, mode="resync", fresh_replica=False)
+        elif fresh:
+            self._change(started=True, mode="initial-replication", fresh_replica=True)
+        else:
+            why = reason("reinstalled", "the agent is new here, and the vault holds a replica of this server")
+            self._change(started=True, mode="resync", reason=why.as_dict(), fresh_replica=False)
+
+    def _stored(self, position: Position) -> None:
+        positions = self.positions
+        epoch = positions.get("writer_epoch")
+        if position.writer_epoch != epoch:
+            return
+        if position.store_went_back:
+            if positions.get("went_back_epoch") != epoch:
+                positions.set("went_back_epoch", epoch)
+                positions.set("stored_sequence", 0)
+                self.resync(reason("store-went-back", "the store forgot what it had acknowledged as stored"))
+            return
+        if position.stored > positions.get("stored_sequence"):
+            positions.set("stored_sequence", position.stored)
+        self.ledger.stored(position.stored)
+
+    # -- sending -----------------------------------------------------------------------------------------------
+
+    @property
+    def sending(self) -> bool:
+        """Tell whether segments may be sent now."""
+        return self.sender is not None and self.sender.state is SenderState.SENDING
+
+    def feed(self) -> bool:
+        """Take batches and queue them while there is room; return whether any was taken."""
+        assert self.sender is not None
+        fed = False
+        while self.sending and self.sender.queued < QUEUED_PARCELS:
+            batch = self._next_batch()
+            if batch is None:
+                break
+            fed = True
+            self.sender.put(Parcel(batch, self._pool.submit(self._pack, batch)))
+        return fed
+
+    def _next_batch(self) -> Optional[Batch]:
+        for name in self._maps:
+            batch, _ = self.ledger.take(name, UNREAD, self._cursors.get(f"unread {name}", 0), BATCH_CHUNKS)
+            if batch is not None:
+                last = batch.runs[-1]
+                self._cursors[f"unread {name}"] = last[0] + last[1]
+                return batch
+        if not self.ledger.has_room or not self._round_running():
+            return None
+        for name, chunks in self._maps.items():
+            batch, cursor = self.ledger.take(name, DIRTY, self._cursors.get(name, 0), BATCH_CHUNKS)
+            self._cursors[name] = cursor
+            if batch is not None:
+                self._round_found = True
+                return batch
+            self._cursors[name] = chunks.chunks
+        self._end_round()
+        return None
+
+    def _round_running(self) -> bool:
+        if all(name in self._cursors for name in self._maps):
+            return True
+        if time.monotonic() < self._next_round:
+            return False
+        self._cursors.update(dict.fromkeys(self._maps, 0))
+        self._round_found = False
+        return True
+
+    def _end_round(self) -> None:
+        for name in self._maps:
+            del self._cursors[name]
+        pause = SHORTEST_ROUND_SECONDS if self._round_found else min(LONGEST_ROUND_SECONDS, self._pause * 2)
+        self._pause = pause
+        self._next_round = time.monotonic() + pause
+
+    def hurry(self) -> None:
+        """Let the next round begin at once."""
+        self._next_round, self._pause = 0.0, SHORTEST_ROUND_SECONDS
+
+    @property
+    def pause_seconds(self) -> float:
+        """Return how long to sleep when nothing wakes the loop earlier."""
+        return self._pause
+
+    def _pack(self, batch: Batch) -> SegmentWriter:
+        pieces = self._readers[batch.disk].pieces(batch.runs)
+        writer = SegmentWriter(SegmentHeader(0, 0, batch.disk, SegmentKind.DATA))
+        return pack(writer, pieces, leave_out_zeros=self.session.fresh_replica and batch.state == UNREAD)
+
+    # -- for a cut ---------------------------------------------------------------------------------------------
+
+    @property
+    def unread(self) -> bool:
+        """Tell whether an initial replication or resync has chunks left to read."""
+        return any(chunks.any(UNREAD) for chunks in self._maps.values())
+
+    @property
+    def unread_bytes(self) -> int:
+        """Return what an initial replication or resync has left to read."""
+        return sum(chunks.count(UNREAD) for chunks in self._maps.values()) * CHUNK_BYTES
+
+    @property
+    def dirty_bytes(self) -> int:
+        """Return what is marked as changed and not yet read."""
+        return sum(chunks.count(DIRTY) for chunks in self._maps.values()) * CHUNK_BYTES
+
+    @property
+    def disks(self) -> List[DiskIdentity]:
+        """Return the protected disks."""
+        return [reader.disk for reader in self._readers.values()]
+
+    def readings_done(self) -> bool:
+        """Tell whether all that was taken has been read: a reading after the thaw would not belong to the cut."""
+        assert self.sender is not None
+        return not self.sender.unread()
+
+    def take_and_read(self) -> "List[Tuple[Batch, List[Piece]]]":
+        """Take every changed chunk and read it into memory. Raises `DiskUnreadable`, and marks all of it again."""
+        taken: "List[Tuple[Batch, List[Piece]]]" = []
+        batches: List[Batch] = []
+        try:
+            for name in self._maps:
+                cursor = 0
+                while True:
+                    batch, cursor = self.ledger.take(name, DIRTY, cursor, BATCH_CHUNKS)
+                    if batch is None:
+                        break
+                    batches.append(batch)
+                    taken.append((batch, list(self._readers[name].pieces(batch.runs))))
+        except BaseException:
+            for batch in batches:
+                self.ledger.put_back(batch)
+            raise
+        return taken
+
+    def send_read(self, taken: "List[Tuple[Batch, List[Piece]]]", cut: Optional[CutParcel]) -> None:
+        """Queue what `take_and_read` returned, and the cut behind it."""
+        assert self.sender is not None
+        for batch, pieces in taken:
+            packed: "Future[SegmentWriter]" = self._pool.submit(_pack_read, batch, pieces)
+            self.sender.put(Parcel(batch, packed))
+        if cut is not None:
+            self.sender.put(cut)
+
+    def _change(self, **changes: object) -> None:
+        self.session = replace(self.session, **changes)  # type: ignore[arg-type]  # names are the dataclass's
+        state.save_session(self._folder, self.session)
+
+    def close(self) -> None:
+        """Stop packing and reading; the ring goes on recording."""
+        self._pool.shutdown(wait=True)
+        self._ring.close()
+        for reader in self._readers.values():
+            reader.close()
+
+
+def _pack_read(batch: Batch, pieces: List[Piece]) -> SegmentWriter:
+    writer = SegmentWriter(SegmentHeader(0, 0, batch.disk, SegmentKind.DATA))
+    return pack(writer, pieces, leave_out_zeros=False)

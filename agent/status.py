@@ -1,0 +1,95 @@
+"""AgentStatus: what the agent says about itself, to the configuration server and in `/run/lifeboat/status.json`."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Mapping, Optional
+
+from agent.config import Config
+from agent.control import Control
+from agent.cut import Cutter
+from agent.identity import boot_id
+from agent.reasons import Reason, reason
+from agent.replication import Replication
+from agent.sender import Sender, SenderState
+from dr import __version__
+
+
+class Status:
+    """Keeps the newest document; other threads read `document` and never change it."""
+
+    def __init__(self, config: Config, replication: Replication, cutter: Cutter) -> None:
+        self._config = config
+        self._replication = replication
+        self._cutter = cutter
+        self._boot_id = boot_id()
+        self._last_cut: Optional[Dict[str, Any]] = None
+        self._shown_mode = ""
+        self.document: Dict[str, Any] = idle(config, replication.session.mode, None)
+
+    def cut_sent(self, info: Mapping[str, Any], number: int) -> None:
+        """Note a cut that a process server has received."""
+        names = ("cut_time", "frozen", "not_frozen", "freeze_ms", "requested")
+        self._last_cut = {"outcome": "sent", "number": number, "reason": None, **{name: info[name] for name in names}}
+
+    def cut_skipped(self, why: Reason) -> None:
+        """Note a recovery point that was not made."""
+        number = self._last_cut["number"] if self._last_cut else None
+        self._last_cut = {"outcome": "skipped", "number": number, "reason": why.as_dict()}
+
+    def changed(self) -> bool:
+        """Tell whether the mode differs from what was published."""
+        return self._replication.session.mode != self._shown_mode
+
+    def refresh(self, sender: Sender, control: Control) -> Dict[str, Any]:
+        """Make and return a new document."""
+        replication, positions = self._replication, self._replication.positions
+        mode, why = self._mode(sender, control)
+        total = positions.get("initial_bytes_total")
+        unread = min(total, replication.unread_bytes)
+        off = self._cutter.freezing_off
+        self._shown_mode = replication.session.mode
+        self.document = {
+            **idle(self._config, mode, why),
+            "pending_bytes": replication.dirty_bytes,
+            "initial_bytes_total": total,
+            "initial_bytes_done": total - unread,
+            "sent_bytes": positions.get("sent_bytes"),
+            "sequence": max(0, positions.get("next_sequence") - 1),
+            "stored_sequence": positions.get("stored_sequence"),
+            "tracker": {"kind": "ring", "overruns": positions.get("overruns"), "events": positions.get("events")},
+            "freezing": {"off": off.as_dict()} if off else "on",
+            "last_cut": self._last_cut,
+        }
+        return self.document
+
+    def _mode(self, sender: Sender, control: Control) -> "tuple[str, Optional[Reason]]":
+        session = self._replication.session
+        if sender.state is SenderState.FENCED or control.protection_epoch > self._config.protection_epoch:
+            return "fenced", reason("fenced", "this server's protection epoch is over")
+        if sender.trouble is not None:
+            return session.mode, sender.trouble
+        if session.reason is not None:
+            return session.mode, Reason(**session.reason)
+        if not control.reachable:
+            return session.mode, reason("configuration-server-unreachable", self._config.configuration_server)
+        return session.mode, None
+
+
+def idle(config: Config, mode: str, why: Optional[Reason]) -> Dict[str, Any]:
+    """Return the document of an agent that has nothing to tell but its mode."""
+    return {
+        "server": config.server,
+        "boot_id": boot_id(),
+        "mode": mode,
+        "reason": why.as_dict() if why else None,
+        "pending_bytes": 0,
+        "initial_bytes_total": 0,
+        "initial_bytes_done": 0,
+        "sent_bytes": 0,
+        "sequence": 0,
+        "stored_sequence": 0,
+        "tracker": {"kind": "ring", "overruns": 0, "events": 0},
+        "freezing": "on",
+        "last_cut": None,
+        "version": __version__,
+    }
