@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dr.errors import PrerequisiteMissing, RunFailed
 
@@ -37,8 +37,29 @@ class Outcome:
     errors: tuple[str, ...]
 
 
+class Stack(Protocol):
+    """One stack, as a run works on it; `Engine` is the real one."""
+
+    @property
+    def stack(self) -> str: ...
+
+    def state(self) -> Mapping[str, Any] | None: ...
+
+    def make(self) -> None: ...
+
+    def configure(self, values: Mapping[str, str]) -> None: ...
+
+    def outputs(self) -> Mapping[str, Any]: ...
+
+    def unlock(self) -> None: ...
+
+    def clear_pending(self) -> None: ...
+
+    def up(self, report: Callable[[Event], None]) -> Outcome: ...
+
+
 class Engine:
-    """One stack of the project in `checkout`."""
+    """One stack of the project in `checkout`, by the Pulumi CLI."""
 
     def __init__(self, checkout: Path, stack: str, environment: Mapping[str, str]) -> None:
         self.stack = stack

@@ -22,7 +22,7 @@ from dr import compile as compiler
 from dr.compile import names
 from dr.compile.blueprint import FailoverBlueprint
 from dr.errors import Conflict, LifeboatError, Refused, RunFailed
-from dr.failover.engine import Engine, Event, Outcome
+from dr.failover.engine import Event, Outcome, Stack
 from dr.failover.preflight import require_points
 from dr.failover.repair import HeldRun, locks, orphans, pending, run_of
 from dr.failover.result import Result, recovered
@@ -57,7 +57,7 @@ class Surroundings:
 
     declaration: Declaration
     subscription: str
-    engine: Engine
+    engine: Stack
     store: Callable[[str], BlobStore]  # by account
     reach: Reach
     present: Callable[[str, str], Iterable[str]]  # (subscription, resource group) -> ARM ids

@@ -1,0 +1,166 @@
+"""The programs under Pulumi's mocks: what they register, from the example estate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi.runtime import mocks, settings
+
+from dr import compile as compiler
+from dr.schema import load
+from dr.target.folders import LOCAL_SUBSCRIPTION
+from stacks import failover, site, vault
+
+CHECKOUT = Path(__file__).parents[2]
+DISK = {"name": "os", "blob": "shop1/os.vhd", "snapshot": "2026-11-23T12:00:00.0000000Z"}
+MADE = {
+    "dr:index:RecoveryPoint": {"pointId": "shop1-1-7", "cutTime": "2026-11-23T12:00:00.000Z", "disks": [DISK]},
+    "dr:index:BlobCopy": {"url": "http://store/runs/shop/r1/shop1/os.vhd"},
+    "dr:index:HealthCheck": {"endpoint": "127.0.0.1:1", "passedAt": "2026-11-23T12:01:00.000Z"},
+}
+
+
+class Recorder(mocks.Mocks):
+    def __init__(self) -> None:
+        self.made: dict[str, mocks.MockResourceArgs] = {}
+        self.requests: list[Any] = []
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        self.made[f"{args.typ}::{args.name}"] = args
+        named = next((value for key, value in args.inputs.items() if key.endswith("Name")), args.name)
+        return f"/id/{args.name}", {"name": named, **args.inputs, **MADE.get(args.typ, {})}
+
+    def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
+        raise AssertionError(f"a program asked {args.token}: it must not ask anything")
+
+    def of(self, kind: str) -> dict[str, dict[str, Any]]:
+        return {
+            key.partition("::")[2]: dict(args.inputs) for key, args in self.made.items() if key.startswith(f"{kind}::")
+        }
+
+    def options(self, kind: str) -> list[Any]:
+        return [request for request in self.requests if request.type.startswith(kind)]
+
+
+class Monitor(mocks.MockMonitor):
+    """The mock monitor, keeping what was asked of it: the resource options are only there."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__(recorder)
+        self._recorder = recorder
+
+    def RegisterResource(self, request: Any) -> Any:
+        self._recorder.requests.append(request)
+        return super().RegisterResource(request)
+
+
+Run = Callable[[Callable[[], None]], Recorder]
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    def program(declare: Callable[[], None]) -> Recorder:
+        recorder = Recorder()
+        mocks.set_mocks(recorder, project="lifeboat", stack="x-local", preview=False, monitor=Monitor(recorder))
+        pulumi.runtime.test(declare)()
+        return recorder
+
+    yield program
+    settings.reset_options()
+
+
+@pytest.fixture(scope="module")
+def declaration() -> Any:
+    return load(CHECKOUT / "plans")
+
+
+def test_the_vault_is_locked_down_protected_and_kept(run: Run, declaration: Any) -> None:
+    blueprint = compiler.vault(declaration, LOCAL_SUBSCRIPTION)
+    made = run(lambda: vault.program(blueprint, LOCAL_SUBSCRIPTION))
+    (account,) = made.of("azure-native:storage:StorageAccount").values()
+    assert account["kind"] == "StorageV2"
+    assert account["minimumTlsVersion"] == "TLS1_2"
+    assert account["enableHttpsTrafficOnly"] is True
+    for forbidden in (
+        "allowBlobPublicAccess",
+        "allowSharedKeyAccess",
+        "allowCrossTenantReplication",
+        "isHnsEnabled",
+        "isLocalUserEnabled",
+    ):
+        assert account[forbidden] is False
+    containers = made.of("azure-native:storage:BlobContainer")
+    assert set(containers) == {"replicas", "manifests", "runs", "state"}
+    assert {container["publicAccess"] for container in containers.values()} == {"None"}
+    assert len(made.of("azure-native:recoveryservices:Vault")) == 1
+    assert len(made.of("dr:index:CertificateAuthority")) == 1
+    for request in [*made.options("azure-native:"), *made.options("dr:index:")]:
+        assert request.protect, request.name
+        assert request.retainOnDelete, request.name
+
+
+def test_the_network_lets_in_the_declared_ports_and_nothing_else(run: Run, declaration: Any) -> None:
+    blueprint = compiler.site(declaration, LOCAL_SUBSCRIPTION)
+    made = run(lambda: site.program(blueprint, LOCAL_SUBSCRIPTION))
+    (group,) = made.of("azure-native:network:NetworkSecurityGroup").values()
+    *allowed, last = group["securityRules"]
+    assert [(rule["destinationPortRange"], rule["access"]) for rule in allowed] == [("22", "Allow"), ("8080", "Allow")]
+    assert (last["access"], last["protocol"], last["destinationPortRange"]) == ("Deny", "*", "*")
+    assert last["priority"] > max(rule["priority"] for rule in allowed)
+    (subnet,) = made.of("azure-native:network:Subnet").values()
+    assert subnet["networkSecurityGroup"]["id"].endswith(next(iter(made.of("azure-native:network:NetworkSecurityGroup"))))
+    (servers,) = made.of("dr:index:SiteServers").values()
+    assert servers["servers"]["shop1"]["crash_consistent_seconds"] == 300
+    assert list(made.of("dr:index:Protection")) == ["shop1"]
+
+
+def test_a_recovered_server_is_built_from_its_point(run: Run, declaration: Any) -> None:
+    blueprint = compiler.failover(declaration, "shop", "r1", "latest", LOCAL_SUBSCRIPTION)
+    made = run(lambda: failover.program(blueprint, LOCAL_SUBSCRIPTION))
+    (copy,) = made.of("dr:index:BlobCopy").values()
+    assert (copy["sourceBlob"], copy["snapshot"]) == (DISK["blob"], DISK["snapshot"])
+    ((disk_name, disk),) = made.of("azure-native:compute:Disk").items()
+    assert disk["creationData"]["createOption"] == "Import"
+    assert disk["creationData"]["sourceUri"] == MADE["dr:index:BlobCopy"]["url"]
+    assert disk["creationData"]["storageAccountId"].endswith(f"/storageAccounts/{blueprint.storage_account}")
+    assert (disk["hyperVGeneration"], disk["osType"]) == ("V1", "Linux")
+    ((nic_name, nic),) = made.of("azure-native:network:NetworkInterface").items()
+    (address,) = nic["ipConfigurations"]
+    assert (address["privateIPAddress"], address["privateIPAllocationMethod"]) == ("10.20.1.10", "Static")
+    (machine,) = made.of("azure-native:compute:VirtualMachine").values()
+    assert "osProfile" not in machine
+    assert machine["storageProfile"]["osDisk"]["createOption"] == "Attach"
+    assert machine["storageProfile"]["osDisk"]["managedDisk"]["id"] == f"/id/{disk_name}"
+    assert machine["networkProfile"]["networkInterfaces"][0]["id"] == f"/id/{nic_name}"
+    assert machine["diagnosticsProfile"]["bootDiagnostics"]["enabled"] is True
+    tags = {key: machine["tags"][key] for key in machine["tags"] if key.startswith("lifeboat-")}
+    assert tags == {
+        "lifeboat-site": "harbour",
+        "lifeboat-plan": "shop",
+        "lifeboat-run": "r1",
+        "lifeboat-server": "shop1",
+        "lifeboat-point": "shop1-1-7",
+    }
+    (check,) = made.of("dr:index:HealthCheck").values()
+    assert (check["kind"], check["port"], check["path"], check["timeout"]) == ("http", 8080, "/", 600)
+
+
+def test_what_a_resource_is_built_from_replaces_it(run: Run, declaration: Any) -> None:
+    blueprint = compiler.failover(declaration, "shop", "r1", "latest", LOCAL_SUBSCRIPTION)
+    made = run(lambda: failover.program(blueprint, LOCAL_SUBSCRIPTION))
+
+    def replaced_with(kind: str) -> set[str]:
+        (request,) = made.options(kind)
+        assert request.deleteBeforeReplace
+        return {urn.split("::")[2].rpartition("$")[2] for urn in request.replace_with}
+
+    assert replaced_with("azure-native:compute:Disk") == {"dr:index:BlobCopy"}
+    assert replaced_with("azure-native:compute:VirtualMachine") == {
+        "azure-native:compute:Disk",
+        "azure-native:network:NetworkInterface",
+    }
+    assert replaced_with("dr:index:HealthCheck") == {"azure-native:compute:VirtualMachine"}
