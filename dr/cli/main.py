@@ -19,6 +19,7 @@ COMMANDS = {
     "env": ("dr.cli.env", "Print the environment of a target as shell exports."),
     "local": ("dr.cli.local", "Start, show or stop the local target's processes."),
     "serve": ("dr.cli.serve", "Run the site's configuration server and process server."),
+    "process-server": ("dr.cli.process_server", "Run a process server alone, to scale a site out."),
     "status": ("dr.cli.status", "Show health, RPO, backlog and mode of the servers."),
     "points": ("dr.cli.points", "List a server's recovery points."),
     "failover": ("dr.cli.failover", "Boot a plan's servers in Azure from their recovery points."),
@@ -37,7 +38,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(COMMANDS[cmd_name][0])
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

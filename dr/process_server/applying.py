@@ -9,9 +9,9 @@ Rules:
 from __future__ import annotations
 
 import json
-from itertools import islice
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import islice
 
 from dr.compile import names
 from dr.errors import Conflict, Corrupt, LifeboatError, NotFound

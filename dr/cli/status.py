@@ -1,0 +1,209 @@
+"""`dr status`: health, RPO, backlog and mode of the servers; when the site is gone, what the vault alone tells."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dr.errors import Degraded, LifeboatError, NotFound, PrerequisiteMissing
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from dr.config_server.client import SiteUnreachable
+    from dr.model import Declaration
+
+WATCH_SECONDS = 2.0
+Document = dict[str, Any]
+
+
+@click.command()
+@click.argument("server", required=False)
+@click.option("--watch", is_flag=True, help="Ask again every two seconds until Ctrl-C, with progress bars.")
+@click.option("--target", default="local", show_default=True, type=click.Choice(["local", "azure"]))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (docs/formats/status.schema.json).")
+def status(server: str | None, *, watch: bool, target: str, as_json: bool) -> None:
+    """Show health, RPO, backlog and mode of all servers or of SERVER.
+
+    Asks the configuration server of the site on this machine; when it does not answer, says so and shows what the
+    vault alone tells. Exit code 7 when anything is degraded.
+
+    \b
+    Examples:
+      dr status
+      dr status shop1 --json | jq .servers.shop1.rpo_seconds
+      dr status --watch
+    """
+    if watch and not as_json:
+        _watch(server, target)
+        return
+    document = ask(server, target)
+    failure = degraded(document)
+    if as_json:
+        click.echo(json.dumps(document | (failure.as_dict() if failure else {}), ensure_ascii=False))
+    else:
+        _show(document)
+    if failure:
+        sys.exit(failure.exit_code)
+
+
+def ask(server: str | None, target: str) -> Document:
+    """Return the status document, of one server only when `server` is given. `NotFound` when there is no such."""
+    from dr.config_server.client import SiteClient, SiteUnreachable  # noqa: PLC0415 - `dr --help` needs none of it
+    from dr.target.folders import Folders  # noqa: PLC0415
+
+    try:
+        document = SiteClient(Folders.from_environment().site).status()
+    except SiteUnreachable as unreachable:
+        document = _vault_status(unreachable, target)
+    if server is None:
+        return document
+    if server not in document["servers"]:
+        known = ", ".join(document["servers"]) or "none yet"
+        raise NotFound(f'no server "{server}" is protected', remedy=f"protected are: {known}")
+    return {**document, "servers": {server: document["servers"][server]}}
+
+
+def degraded(document: Document) -> LifeboatError | None:
+    """Return the error that names what is degraded, None when all is well."""
+    found = [("site", state) for state in document["states"]]
+    found += [(name, s) for name, server in document["servers"].items() for s in server["states"]]
+    if not found:
+        return None
+    codes = ", ".join(f"{name} {state['code']}" for name, state in found)
+    return Degraded(f"degraded: {codes}", remedy=str(found[0][1]["remedy"]))
+
+
+def _vault_status(unreachable: SiteUnreachable, target: str) -> Document:
+    from dr.cli.validate import default_folder  # noqa: PLC0415
+    from dr.compile import names  # noqa: PLC0415
+    from dr.config_server import points  # noqa: PLC0415
+    from dr.config_server.health import NamedState, status_document, vault_document  # noqa: PLC0415
+    from dr.schema import load  # noqa: PLC0415
+    from dr.target.folders import LOCAL_SUBSCRIPTION  # noqa: PLC0415
+    from dr.target.stores import open_store  # noqa: PLC0415
+
+    declaration, now = load(default_folder()), datetime.now(UTC)
+    subscription = LOCAL_SUBSCRIPTION if target == "local" else declaration.site.subscription
+    if not subscription:
+        raise PrerequisiteMissing(
+            "the declaration names no subscription for target azure", remedy="set site.subscription in plans/"
+        )
+    account = names.storage_account(declaration.site.name, subscription)
+    servers = {
+        each.name: vault_document(each, points.newest(lambda: open_store(subscription, account), each.name), now)
+        for each in _declared(declaration)
+    }
+    state = NamedState(unreachable.code, unreachable.message, unreachable.remedy)
+    return status_document(declaration.site.name, "vault", [state], servers, now)
+
+
+def _declared(declaration: Declaration) -> Iterator[Any]:
+    from dr.config_server.settings import ServerSettings  # noqa: PLC0415
+
+    for name, server in sorted(declaration.servers.items()):
+        policy = declaration.policies[server.policy]
+        yield ServerSettings(
+            name, 0, policy.rpo_threshold_seconds, policy.crash_consistent_seconds, policy.retention_seconds
+        )
+
+
+def _watch(server: str | None, target: str) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415
+
+    if not sys.stdout.isatty():
+        while True:
+            _show(ask(server, target))
+            time.sleep(WATCH_SECONDS)
+    with Live(console=Console(), auto_refresh=False) as live:
+        while True:
+            live.update(_table(ask(server, target)), refresh=True)
+            time.sleep(WATCH_SECONDS)
+
+
+def _show(document: Document) -> None:
+    if sys.stdout.isatty():
+        from rich.console import Console  # noqa: PLC0415
+
+        Console().print(_table(document))
+        return
+    for row in _rows(document):
+        click.echo("  ".join(cell for cell in row if cell))
+    for name, state in _states(document):
+        click.echo(f"{name}: {state['code']}: {state['message']}")
+        if state["remedy"]:
+            click.echo(f"    remedy: {state['remedy']}")
+
+
+def _table(document: Document) -> RenderableType:
+    from rich.console import Group  # noqa: PLC0415
+    from rich.progress_bar import ProgressBar  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    where = "" if document["source"] == "configuration-server" else ", from the vault alone"
+    table = Table(title=f"site {document['site']}{where}")
+    for column in ("server", "health", "mode", "RPO", "newest point", "backlog", "sent"):
+        table.add_column(column)
+    for row in _rows(document):
+        table.add_row(*row)
+    parts: list[RenderableType] = [table]
+    for name, server in document["servers"].items():
+        agent = server["agent"] or {}
+        total = agent.get("initial_bytes_total") or 0
+        if agent.get("mode") in {"initial-replication", "resync"} and total:
+            bar = ProgressBar(total=total, completed=agent["initial_bytes_done"], width=40)
+            grid = Table.grid(padding=(0, 1))
+            grid.add_row(f"{name} {agent['mode']}", bar, _bytes(agent["initial_bytes_done"]), f"of {_bytes(total)}")
+            parts.append(grid)
+    for name, state in _states(document):
+        parts.append(Text(f"{name}: {state['code']}: {state['message']}", style="yellow"))
+        if state["remedy"]:
+            parts.append(Text(f"    remedy: {state['remedy']}"))
+    return Group(*parts)
+
+
+def _states(document: Document) -> Iterator[tuple[str, Document]]:
+    for state in document["states"]:
+        yield "site", state
+    for name, server in document["servers"].items():
+        for state in server["states"]:
+            yield name, state
+
+
+def _rows(document: Document) -> Iterator[tuple[str, ...]]:
+    for name, server in document["servers"].items():
+        agent, point, rpo = server["agent"] or {}, server["newest_point"], server["rpo_seconds"]
+        known = bool(agent)
+        yield (
+            name,
+            server["health"],
+            str(agent.get("mode", "unknown")),
+            "no RPO" if rpo is None else f"RPO {_duration(rpo)}",
+            "no point" if point is None else point["id"],
+            f"backlog {_bytes(agent['pending_bytes'])}" if known else "",
+            f"sent {_bytes(agent['sent_bytes'])}" if known else "",
+        )
+
+
+def _duration(seconds: float) -> str:
+    for limit, divisor, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / divisor:.0f} {unit}"
+    return f"{seconds / 86400:.0f} d"
+
+
+def _bytes(size: int) -> str:
+    value = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"

@@ -1,0 +1,163 @@
+"""The configuration server's HTTP interface, `/v1`; described in `docs/formats/configuration-server-api.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from aiohttp import web
+
+from dr import https
+from dr.config_server.cuts import Cut, CutDesk, CutState
+from dr.config_server.health import Newest, server_document, status_document
+from dr.config_server.heartbeats import Heartbeats, check_status
+from dr.config_server.settings import ServerSettings, SiteSettings
+from dr.errors import NotFound
+from dr.https import RequestInvalid, number
+from dr.process_server.states import WriterReport
+
+MAX_WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the interface works on; everything is asked at the time of the call."""
+
+    settings: Callable[[], SiteSettings]
+    heartbeats: Heartbeats
+    cuts: CutDesk
+    newest: Callable[[str], Awaitable[Newest]]
+    writers: Callable[[], Mapping[str, WriterReport]]
+    now: Callable[[], datetime]
+
+
+def application(site: str, desk: Desk) -> web.Application:
+    """Return the application of one site."""
+    app = https.application(site)
+    _add_agent_calls(app, desk)
+    _add_operator_calls(app, desk)
+    return app
+
+
+def _add_agent_calls(app: web.Application, desk: Desk) -> None:
+    async def heartbeat(request: web.Request) -> web.Response:
+        server = _own_server(request, desk)
+        status = await https.read_json(request)
+        check_status(server.name, status)
+        desk.heartbeats.note(server.name, status, desk.now())
+        cut = desk.cuts.next_for(server.name)
+        policy = {
+            "crash_consistent_seconds": server.crash_consistent_seconds,
+            "rpo_threshold_seconds": server.rpo_threshold_seconds,
+            "retention_seconds": server.retention_seconds,
+        }
+        return web.json_response(
+            {
+                "policy": policy,
+                "cut_request": None if cut is None else {"id": cut.id, "barrier": cut.barrier},
+                "protection_epoch": server.protection_epoch,
+            }
+        )
+
+    async def frozen(request: web.Request) -> web.Response:
+        cut = desk.cuts.find(_own_server(request, desk).name, request.match_info["cut"])
+        released = await desk.cuts.hold(cut, seconds(request.query.get("wait", "0")))
+        return web.json_response({"released": released})
+
+    async def result(request: web.Request) -> web.Response:
+        cut = desk.cuts.find(_own_server(request, desk).name, request.match_info["cut"])
+        document = await https.read_json(request)
+        match document.get("outcome"):
+            case "sent":
+                desk.cuts.sent(cut, number(document.get("number"), "number", lowest=1))
+            case "skipped":
+                desk.cuts.skipped(cut, _reason(document.get("reason")))
+            case _:
+                raise RequestInvalid('"outcome" is neither "sent" nor "skipped"')
+        return web.json_response({"state": cut.state.value})
+
+    app.router.add_post("/v1/agents/{server}/heartbeat", heartbeat)
+    app.router.add_post("/v1/agents/{server}/cuts/{cut}/frozen", frozen)
+    app.router.add_post("/v1/agents/{server}/cuts/{cut}/result", result)
+
+
+def _add_operator_calls(app: web.Application, desk: Desk) -> None:
+    async def status(request: web.Request) -> web.Response:
+        https.demand_role(request, "operator")
+        writers, servers = desk.writers(), {}
+        for name, settings in sorted(desk.settings().servers.items()):
+            newest = await desk.newest(name)
+            beat = desk.heartbeats.latest(name)
+            servers[name] = server_document(settings, beat, newest, writers.get(name), desk.now())
+        return web.json_response(status_document(desk.settings().site, "configuration-server", [], servers, desk.now()))
+
+    async def request_cut(request: web.Request) -> web.Response:
+        https.demand_role(request, "operator")
+        server = _server(request, desk)
+        barrier = (await https.read_json(request)).get("barrier", False)
+        if not isinstance(barrier, bool):
+            raise RequestInvalid('"barrier" is neither true nor false')
+        return web.json_response({"id": desk.cuts.request(server.name, barrier=barrier).id})
+
+    async def get_cut(request: web.Request) -> web.Response:
+        https.demand_role(request, "operator")
+        cut = desk.cuts.find(_server(request, desk).name, request.match_info["cut"])
+        await desk.cuts.wait_changed(cut, _known(request, cut), seconds(request.query.get("wait", "0")))
+        return web.json_response(cut.document())
+
+    async def release(request: web.Request) -> web.Response:
+        https.demand_role(request, "operator")
+        cut = desk.cuts.find(_server(request, desk).name, request.match_info["cut"])
+        desk.cuts.release(cut)
+        return web.json_response(cut.document())
+
+    app.router.add_get("/v1/status", status)
+    app.router.add_post("/v1/servers/{server}/cuts", request_cut)
+    app.router.add_get("/v1/servers/{server}/cuts/{cut}", get_cut)
+    app.router.add_post("/v1/servers/{server}/cuts/{cut}/release", release)
+
+
+def seconds(text: str) -> float:
+    """Return a waiting time of a query, at most `MAX_WAIT_SECONDS`. `RequestInvalid`."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise RequestInvalid('"wait" is not a number of seconds') from None
+    if not value >= 0:  # also refuses NaN
+        raise RequestInvalid('"wait" is negative')
+    return min(value, MAX_WAIT_SECONDS)
+
+
+def _known(request: web.Request, cut: Cut) -> CutState:
+    text = request.query.get("known")
+    if text is None:
+        return cut.state
+    try:
+        return CutState(text)
+    except ValueError:
+        raise RequestInvalid('"known" is no state of a cut') from None
+
+
+def _own_server(request: web.Request, desk: Desk) -> ServerSettings:
+    https.demand_agent_of(request, request.match_info["server"])
+    return _server(request, desk)
+
+
+def _server(request: web.Request, desk: Desk) -> ServerSettings:
+    name = request.match_info["server"]
+    settings = desk.settings().servers.get(name)
+    if settings is None:
+        raise NotFound(
+            f'server "{name}" is not protected by this site',
+            code="unknown-server",
+            remedy="add it to the declaration and run `pulumi up` of the site stack",
+        )
+    return settings
+
+
+def _reason(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        return {"code": "unknown", "message": "the agent gave no reason", "remedy": ""}
+    return {key: str(value.get(key, ""))[:2000] for key in ("code", "message", "remedy")}

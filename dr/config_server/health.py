@@ -1,0 +1,207 @@
+"""The judgement over one server: named states with cause and remedy, and the RPO of this moment. Pure.
+
+Rules:
+- RPO counts manifests only: it is the age of the newest recovery point's cut, at the time of asking.
+- Nothing is healthy by default: a server that was never heard of, or has no point, says so.
+- `severity` is "degraded" or "note"; anything degraded makes `dr status` exit with 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from dr.config_server.heartbeats import Heartbeat
+from dr.config_server.settings import ServerSettings
+from dr.process_server.states import WriterReport, WriterState
+from dr.vault.manifest import Manifest, format_time
+
+SILENT_SECONDS = 30.0
+QUIET_WRITER = frozenset({WriterState.WRITING, WriterState.CLOSED})
+
+
+@dataclass(frozen=True, slots=True)
+class NamedState:
+    """Something that a person should know about a server."""
+
+    code: str
+    message: str
+    remedy: str
+    severity: str = "degraded"
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest recovery point as the vault tells it; `fault` when it could not be asked or read."""
+
+    manifest: Manifest | None
+    fault: NamedState | None = None
+
+
+def rpo_seconds(newest: Manifest | None, now: datetime) -> float | None:
+    """Return the age of the newest point's cut in seconds, None without a point."""
+    return None if newest is None else max(0.0, (now - newest.cut_time).total_seconds())
+
+
+def server_document(
+    settings: ServerSettings,
+    beat: Heartbeat | None,
+    newest: Newest,
+    writer: WriterReport | None,
+    now: datetime,
+) -> dict[str, Any]:
+    """Return what `GET /v1/status` says about one server; schema `docs/formats/status.schema.json`."""
+    states = list(named_states(settings, beat, newest, writer, now))
+    rpo = rpo_seconds(newest.manifest, now)
+    return {
+        "health": "degraded" if any(s.severity == "degraded" for s in states) else "healthy",
+        "states": [asdict(state) for state in states],
+        "rpo_seconds": None if rpo is None else round(rpo, 1),
+        "rpo_threshold_seconds": settings.rpo_threshold_seconds,
+        "newest_point": point_document(newest.manifest),
+        "last_heartbeat": None if beat is None else format_time(beat.received_at),
+        "heartbeat_age_seconds": None if beat is None else round((now - beat.received_at).total_seconds(), 1),
+        "agent": None if beat is None else dict(beat.status),
+        "writer": writer_document(writer),
+    }
+
+
+def vault_document(settings: ServerSettings, newest: Newest, now: datetime) -> dict[str, Any]:
+    """Return what the vault alone tells about a server, in the same shape."""
+    states = [newest.fault] if newest.fault else list(_point_states(settings, newest.manifest, now))
+    document = server_document(settings, None, newest, None, now)
+    return {**document, "health": "degraded", "states": [asdict(state) for state in states]}
+
+
+def status_document(
+    site: str, source: str, states: Sequence[NamedState], servers: Mapping[str, Mapping[str, Any]], now: datetime
+) -> dict[str, Any]:
+    """Return the status of a site; `states` are those of the site itself, `source` who tells it."""
+    degraded = bool(states) or any(server["health"] != "healthy" for server in servers.values())
+    return {
+        "version": 1,
+        "site": site,
+        "asked_at": format_time(now),
+        "source": source,
+        "health": "degraded" if degraded else "healthy",
+        "states": [asdict(state) for state in states],
+        "servers": dict(servers),
+    }
+
+
+def point_document(manifest: Manifest | None) -> dict[str, Any] | None:
+    """Return the facts of a point that a status shows."""
+    if manifest is None:
+        return None
+    return {"id": manifest.id, "kind": manifest.kind, "cut_time": format_time(manifest.cut_time)}
+
+
+def writer_document(writer: WriterReport | None) -> dict[str, Any] | None:
+    """Return the facts of a writer that a status shows."""
+    if writer is None:
+        return None
+    return {**asdict(writer), "state": writer.state.value, "remedy": writer.remedy}
+
+
+def named_states(
+    settings: ServerSettings,
+    beat: Heartbeat | None,
+    newest: Newest,
+    writer: WriterReport | None,
+    now: datetime,
+) -> Iterator[NamedState]:
+    """Yield every state that a person should know, the most fundamental first."""
+    if beat is None:
+        yield NamedState(
+            "agent-never-heard",
+            "the agent has not been heard yet",
+            "run `pulumi up` of the site stack; on the server: systemctl status lifeboat-agent",
+        )
+    else:
+        yield from _agent_states(beat, now)
+    if writer is not None:
+        yield from _writer_states(writer)
+    if newest.fault is not None:
+        yield newest.fault
+    else:
+        yield from _point_states(settings, newest.manifest, now)
+
+
+def _agent_states(beat: Heartbeat, now: datetime) -> Iterator[NamedState]:
+    status = beat.status
+    silent = (now - beat.received_at).total_seconds()
+    if silent > SILENT_SECONDS:
+        yield NamedState(
+            "agent-silent",
+            f"the agent has not been heard for {silent:.0f} s",
+            "check the server, its network and systemctl status lifeboat-agent; its changes are sent when it is back",
+        )
+    mode, reason = str(status.get("mode")), status.get("reason") or {}
+    if mode == "initial-replication":
+        yield NamedState(
+            mode, f"initial replication {_percent(status)}", "wait; there is no recovery point before it ends"
+        )
+    elif mode != "delta":
+        why = reason.get("message") or mode
+        about = f"resync {_percent(status)}: {why}" if mode == "resync" else f"{mode}: {why}"
+        yield NamedState(mode, about, str(reason.get("remedy", "")))
+    elif reason:
+        yield NamedState(str(reason.get("code")), str(reason.get("message", "")), str(reason.get("remedy", "")))
+    freezing = status.get("freezing")
+    if isinstance(freezing, dict) and freezing.get("off"):
+        off = freezing["off"]
+        message, remedy = _reason_of(off)
+        yield NamedState("freezing-off", f"points are taken without freezing: {message}", remedy)
+    skipped = _skip_reason(status.get("last_cut"))
+    if skipped is not None:
+        message, remedy = _reason_of(skipped)
+        yield NamedState("point-skipped", f"the last recovery point was skipped: {message}", remedy)
+
+
+def _skip_reason(last_cut: object) -> object:
+    if not isinstance(last_cut, Mapping) or last_cut.get("outcome") != "skipped":
+        return None
+    return last_cut.get("reason") or "no reason was given"
+
+
+def _reason_of(value: object) -> tuple[str, str]:
+    if isinstance(value, Mapping):
+        return str(value.get("message", value.get("code", ""))), str(value.get("remedy", ""))
+    return str(value), ""
+
+
+def _percent(status: Mapping[str, Any]) -> str:
+    total, done = status.get("initial_bytes_total") or 0, status.get("initial_bytes_done") or 0
+    return f"{100 * done / total:.0f} %" if total else "is starting"
+
+
+def _writer_states(writer: WriterReport) -> Iterator[NamedState]:
+    if writer.state not in QUIET_WRITER:
+        yield NamedState(writer.state.value, writer.cause or writer.state.value, writer.remedy)
+    if writer.spool_full:
+        yield NamedState(
+            "spool-full",
+            f"the spool is full with {writer.spool_bytes} bytes of this server; the agent waits",
+            "it empties as the vault stores; if it stays full, look for store-unavailable or give it more room",
+        )
+    skipped = writer.skipped_point
+    if skipped is not None:
+        yield NamedState(
+            "point-skipped", f"recovery point {skipped.number} was skipped: {skipped.message}", skipped.remedy
+        )
+
+
+def _point_states(settings: ServerSettings, newest: Manifest | None, now: datetime) -> Iterator[NamedState]:
+    rpo = rpo_seconds(newest, now)
+    if rpo is None:
+        yield NamedState(
+            "no-point", "there is no recovery point yet", "see the states above; the first one follows them"
+        )
+    elif rpo > settings.rpo_threshold_seconds:
+        yield NamedState(
+            "rpo-over-threshold",
+            f"the newest recovery point is {rpo:.0f} s old, the threshold is {settings.rpo_threshold_seconds} s",
+            "see the states above; without any, the server writes faster than it is replicated",
+        )

@@ -1,0 +1,39 @@
+"""The newest recovery point of a server, and what became of a cut, as the vault alone tells it. Synchronous."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dr.compile import names
+from dr.config_server.health import NamedState, Newest
+from dr.errors import Corrupt, LifeboatError, NotFound
+from dr.vault import manifest as manifests
+from dr.vault.manifest import Manifest
+from dr.vault.store import BlobStore
+
+
+def newest(source: Callable[[], BlobStore], server: str) -> Newest:
+    """Return the newest readable point; what keeps it from being read is in `fault`."""
+    fault: NamedState | None = None
+    try:
+        store = source()
+        for blob in sorted(store.list(names.MANIFESTS, f"{server}/"), reverse=True):
+            try:
+                return Newest(_read(store, blob), None)
+            except Corrupt as error:
+                fault = fault or NamedState(error.code, error.message, error.remedy)
+    except LifeboatError as error:
+        return Newest(None, NamedState(error.code, f"the vault cannot be asked: {error.message}", error.remedy))
+    return Newest(None, fault)
+
+
+def point_of(store: BlobStore, server: str, protection_epoch: int, number: int) -> str | None:
+    """Return the id of the point with this number, None while there is none."""
+    try:
+        return _read(store, names.manifest_blob(server, protection_epoch, number)).id
+    except NotFound:
+        return None
+
+
+def _read(store: BlobStore, blob: str) -> Manifest:
+    return manifests.from_bytes(store.get(names.MANIFESTS, blob)[0], blob)

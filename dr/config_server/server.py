@@ -1,0 +1,126 @@
+"""A configuration server: the desk behind its interface, and the task that sees cuts become recovery points."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from dr.config_server import points
+from dr.config_server.api import Desk, application
+from dr.config_server.cuts import Cut, CutDesk
+from dr.config_server.health import NamedState, Newest
+from dr.config_server.heartbeats import Heartbeats
+from dr.config_server.settings import SiteSettings
+from dr.errors import LifeboatError
+from dr.https import Listener
+from dr.process_server.states import WriterReport
+from dr.vault.store import BlobStore
+
+log = logging.getLogger("dr.config_server")
+
+VAULT_SECONDS = 5.0
+LOOK_SECONDS = 0.5
+THREADS = 4
+
+
+class ConfigurationServer:
+    """The configuration server of one site; belongs to one event loop."""
+
+    def __init__(
+        self,
+        settings: SiteSettings,
+        context: ssl.SSLContext,
+        store: Callable[[], BlobStore],
+        writers: Callable[[], Mapping[str, WriterReport]],
+        folder: Path,
+    ) -> None:
+        self.settings = settings
+        self._store = store
+        self._writers = writers
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="status")
+        self._heartbeats = Heartbeats(folder / "heartbeats.json")
+        self._cuts = CutDesk(time.monotonic)
+        desk = Desk(
+            settings=lambda: self.settings,
+            heartbeats=self._heartbeats,
+            cuts=self._cuts,
+            newest=self._newest,
+            writers=writers,
+            now=lambda: datetime.now(UTC),
+        )
+        address = settings.configuration_server
+        self._listener = Listener(application(settings.site, desk), context, address.listen, address.port)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> int:
+        """Listen, and return the port."""
+        port = await self._listener.start()
+        self._task = asyncio.create_task(self._look_for_points(), name="cuts")
+        log.info("configuration server listens site=%s port=%d", self.settings.site, port)
+        return port
+
+    async def stop(self) -> None:
+        """Stop listening and keep what is known."""
+        await self._listener.stop()
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        self._heartbeats.save()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _newest(self, server: str) -> Newest:
+        try:
+            async with asyncio.timeout(VAULT_SECONDS):
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._threads, partial(points.newest, self._store, server))
+        except TimeoutError:
+            return Newest(
+                None,
+                NamedState(
+                    "store-unavailable",
+                    f"the vault did not answer within {VAULT_SECONDS:.0f} s",
+                    "wait; check the storage account and the way to it",
+                ),
+            )
+
+    async def _look_for_points(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for cut in self._cuts.open_sent():
+                # The vault does not answer for now: the cut stays "sent", and the writer's state says why.
+                with suppress(LifeboatError):
+                    await self._look_for(cut)
+
+    async def _look_for(self, cut: Cut) -> None:
+        assert cut.number is not None
+        settings, report = self.settings.servers.get(cut.server), self._writers().get(cut.server)
+        if settings is None:
+            return
+        epoch, loop = settings.protection_epoch, asyncio.get_running_loop()
+        look = partial(self._point_of, cut.server, epoch, cut.number)
+        point, newer = await loop.run_in_executor(self._threads, look)
+        skipped = report.skipped_point if report else None
+        if point is not None:
+            self._cuts.became(cut, point)
+        elif skipped is not None and skipped.number == cut.number:
+            reason = {"code": skipped.code, "message": skipped.message, "remedy": skipped.remedy}
+            self._cuts.skipped(cut, reason)
+        elif newer:
+            message = "the process server that had received the cut lost it; a newer recovery point exists"
+            self._cuts.skipped(cut, {"code": "cut-void", "message": message, "remedy": "ask again if you need one"})
+
+    def _point_of(self, server: str, epoch: int, number: int) -> tuple[str | None, bool]:
+        store = self._store()
+        newest = points.newest(self._store, server).manifest
+        # The order matters: a newer one that was seen first means that ours must be there, if it ever comes.
+        point = points.point_of(store, server, epoch, number)
+        return point, newest is not None and newest.order > (epoch, number)

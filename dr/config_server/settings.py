@@ -1,0 +1,108 @@
+"""`site/config.json`: what `up` of the site stack tells the site's servers. Read, checked, frozen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dr.errors import DeclarationInvalid, PrerequisiteMissing
+
+REMEDY = "run `pulumi up` of the vault stack, then of the site stack"
+
+
+class WaitingForSite(PrerequisiteMissing):
+    """There is no site configuration yet."""
+
+    code = "waiting-for-site"
+    remedy = REMEDY
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens."""
+
+    listen: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """One protected server; all durations in seconds."""
+
+    name: str
+    protection_epoch: int
+    rpo_threshold_seconds: int
+    crash_consistent_seconds: int
+    retention_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSettings:
+    """The whole file."""
+
+    site: str
+    subscription: str
+    storage_account: str
+    configuration_server: Address
+    process_server_name: str
+    process_server: Address
+    servers: Mapping[str, ServerSettings] = field(hash=False)
+
+    def same_process(self, other: SiteSettings) -> bool:
+        """Tell whether only the list of servers differs, so that nothing has to listen anew."""
+        return _without_servers(self) == _without_servers(other)
+
+
+def load(path: Path) -> SiteSettings:
+    """Read the file. `WaitingForSite` when there is none, `DeclarationInvalid` when it is not usable."""
+    try:
+        return parse(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        raise WaitingForSite(f"{path} is not there yet") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"{type(error).__name__} {error}"
+        raise DeclarationInvalid(f"{path}: {what}", code="site-invalid", remedy=REMEDY) from error
+
+
+def parse(document: Mapping[str, Any]) -> SiteSettings:
+    """Return the settings; raises whatever a missing or wrong value raises."""
+    process_server = document["process_server"]
+    return SiteSettings(
+        site=str(document["site"]),
+        subscription=str(document["subscription"]),
+        storage_account=str(document["storage_account"]),
+        configuration_server=_address(document["configuration_server"]),
+        process_server_name=str(process_server["name"]),
+        process_server=_address(process_server),
+        servers={str(name): _server(str(name), values) for name, values in document["servers"].items()},
+    )
+
+
+def _address(document: Mapping[str, Any]) -> Address:
+    return Address(str(document["listen"]), int(document["port"]))
+
+
+def _server(name: str, values: Mapping[str, Any]) -> ServerSettings:
+    if not name.replace("-", "").isalnum() or not name.isascii():
+        raise ValueError(f'"{name}" is no name of a server')
+    return ServerSettings(
+        name=name,
+        protection_epoch=int(values["protection_epoch"]),
+        rpo_threshold_seconds=int(values["rpo_threshold_seconds"]),
+        crash_consistent_seconds=int(values["crash_consistent_seconds"]),
+        retention_seconds=int(values["retention_seconds"]),
+    )
+
+
+def _without_servers(settings: SiteSettings) -> tuple[object, ...]:
+    return (
+        settings.site,
+        settings.subscription,
+        settings.storage_account,
+        settings.configuration_server,
+        settings.process_server_name,
+        settings.process_server,
+    )

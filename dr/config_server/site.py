@@ -1,0 +1,181 @@
+"""Both servers of a site in one process, as `dr serve` runs them: waits for the site, follows its changes, ends clean.
+
+| state | means |
+| --- | --- |
+| waiting-for-site | there is no `site/config.json` yet, or no certificate |
+| serving | both servers listen |
+| cannot-listen | an address is in use or the configuration is wrong; tried again, the cause is in `serve.json` |
+
+Rules:
+- `serve.json` in the site's folder says which process serves and in which state; it goes when the process ends.
+- A changed list of servers is followed in place; changed ports, accounts or certificates make both listen anew.
+- Ending needs no store: what is not stored stays in the spool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from dr.certificates.tls import server_context
+from dr.config_server import settings as site_settings
+from dr.config_server.server import ConfigurationServer
+from dr.config_server.settings import SiteSettings, WaitingForSite
+from dr.durable import write_durably
+from dr.errors import LifeboatError, Refused
+from dr.process_server.server import ProcessServer, ProcessServerSettings
+from dr.process_server.vault_side import VaultSide
+from dr.target.folders import Folders
+from dr.target.stores import open_store
+
+log = logging.getLogger("dr.site")
+
+LOOK_SECONDS = 0.5
+READY_FILE = "serve.json"
+TLS_FILES = ("tls/ca.crt", "tls/server.crt", "tls/server.key")
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Which servers this process runs; a process server alone scales a site out."""
+
+    configuration_server: bool = True
+    process_server: bool = True
+
+
+class SiteServers:
+    """The servers of one site's folder; `run` until `stop` is set."""
+
+    def __init__(self, folders: Folders, roles: Roles = Roles()) -> None:
+        self._folders, self._site, self._roles = folders, folders.site, roles
+        self._settings: SiteSettings | None = None
+        self._stamps: tuple[object, ...] = ()
+        self._process_server: ProcessServer | None = None
+        self._configuration_server: ConfigurationServer | None = None
+        self._state = ""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop`. `Refused` `already-serving` when another process serves this folder."""
+        self._site.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = self._lock()
+        try:
+            while not stop.is_set():
+                await self._follow()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await stop.wait()
+        finally:
+            await self._stop_servers()
+            (self._site / READY_FILE).unlink(missing_ok=True)
+            lock.close()
+            log.info("ended")
+
+    def _lock(self) -> IO[bytes]:
+        lock = (self._site / "serve.lock").open("wb")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise Refused(
+                f"another process serves {self._site}", code="already-serving", remedy=f"see {self._site / READY_FILE}"
+            ) from None
+        return lock
+
+    async def _follow(self) -> None:
+        """Bring what runs in line with what the folder says."""
+        stamps = tuple(_stamp(self._site / name) for name in ("config.json", *TLS_FILES))
+        if stamps == self._stamps and self._state == "serving":
+            return
+        try:
+            new = site_settings.load(self._site / "config.json")
+            if any(stamp is None for stamp in stamps):
+                raise WaitingForSite("the site's certificates are not there yet")
+            if self._settings is not None and new.same_process(self._settings) and stamps[1:] == self._stamps[1:]:
+                await self._change_servers(new)
+            else:
+                await self._stop_servers()
+                await self._start_servers(new)
+            self._settings, self._stamps = new, stamps
+            self._tell("serving", "", "")
+        except WaitingForSite as waiting:
+            await self._stop_servers()
+            self._tell(waiting.code, waiting.message, waiting.remedy)
+        except LifeboatError as error:
+            await self._stop_servers()
+            self._tell("cannot-listen", error.message, error.remedy)
+        except OSError as error:
+            await self._stop_servers()
+            remedy = "free the address or declare another port; it is tried again"
+            self._tell("cannot-listen", error.strerror or str(error), remedy)
+
+    async def _start_servers(self, new: SiteSettings) -> None:
+        context = server_context(*(self._site / name for name in ("tls/server.crt", "tls/server.key", "tls/ca.crt")))
+        source = partial(open_store, new.subscription, new.storage_account, self._folders)
+        if self._roles.process_server:
+            spool = ProcessServerSettings(
+                site=new.site,
+                name=new.process_server_name,
+                listen=new.process_server.listen,
+                port=new.process_server.port,
+                spool=self._site / "spool",
+                spool_key=self._site / "keys" / "spool.key",
+            )
+            self._process_server = ProcessServer(spool, context, source)
+            await self._process_server.start(new.servers)
+        if self._roles.configuration_server:
+            vault = VaultSide(source, new.site, "configuration-server")
+            reports = self._process_server.reports if self._process_server else dict
+            self._configuration_server = ConfigurationServer(new, context, vault.store, reports, self._site)
+            await self._configuration_server.start()
+
+    async def _change_servers(self, new: SiteSettings) -> None:
+        if self._process_server is not None:
+            await self._process_server.protect(new.servers)
+        if self._configuration_server is not None:
+            self._configuration_server.settings = new
+        log.info("servers now: %s", ", ".join(sorted(new.servers)) or "none")
+
+    async def _stop_servers(self) -> None:
+        self._settings = None
+        servers = (self._configuration_server, self._process_server)
+        self._configuration_server = self._process_server = None
+        for server in servers:
+            if server is not None:
+                await server.stop()
+
+    def _tell(self, state: str, cause: str, remedy: str) -> None:
+        if state != self._state:
+            log.info("state %s%s%s", state, f": {cause}" if cause else "", f"; {remedy}" if remedy else "")
+        self._state = state
+        document: dict[str, Any] = {
+            "pid": os.getpid(),
+            "started_at": psutil.Process().create_time(),
+            "state": state,
+            "cause": cause,
+            "remedy": remedy,
+        }
+        if self._settings is not None:
+            document["configuration_server"] = self._settings.configuration_server.port
+            document["process_server"] = self._settings.process_server.port
+        text = json.dumps(document).encode()
+        ready = self._site / READY_FILE
+        if not ready.exists() or ready.read_bytes() != text:
+            write_durably(ready, text)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
