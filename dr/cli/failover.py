@@ -57,13 +57,15 @@ def _surroundings(plan: str, target: str, say: Say, report: Report) -> Surroundi
     from dr.failover.engine import Engine  # noqa: PLC0415
     from dr.failover.run import Surroundings  # noqa: PLC0415
     from dr.local.environment import environment  # noqa: PLC0415
+    from dr.local.stacks import prepare_stack  # noqa: PLC0415
     from dr.schema import load  # noqa: PLC0415
     from dr.target.folders import LOCAL_SUBSCRIPTION, Folders  # noqa: PLC0415
     from dr.target.inventory import resource_ids  # noqa: PLC0415
     from dr.target.reach import reach  # noqa: PLC0415
     from dr.target.stores import open_store  # noqa: PLC0415
 
-    chosen = environment(target, Folders.from_environment())
+    folders = Folders.from_environment()
+    chosen = environment(target, folders)
     os.environ.update(chosen)
     declaration = load(Path(chosen["LIFEBOAT_PLANS"]))
     subscription = LOCAL_SUBSCRIPTION if target == "local" else declaration.site.subscription
@@ -71,10 +73,20 @@ def _surroundings(plan: str, target: str, say: Say, report: Report) -> Surroundi
         raise PrerequisiteMissing(
             "the declaration names no subscription for target azure", remedy="set site.subscription in plans/"
         )
+    engine = Engine(CHECKOUT, f"failover-{plan}-{target}", os.environ)
+
+    def prepare() -> None:
+        if target == "local":
+            location = declaration.site.location
+            prepare_stack(engine.stack, project=CHECKOUT, folders=folders, environment=chosen, location=location)
+        else:
+            engine.make()
+
     return Surroundings(
         declaration=declaration,
         subscription=subscription,
-        engine=Engine(CHECKOUT, f"failover-{plan}-{target}", os.environ),
+        engine=engine,
+        prepare=prepare,
         store=lambda account: open_store(subscription, account),
         reach=reach,
         present=resource_ids,

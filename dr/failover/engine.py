@@ -45,8 +45,6 @@ class Stack(Protocol):
 
     def state(self) -> Mapping[str, Any] | None: ...
 
-    def make(self) -> None: ...
-
     def configure(self, values: Mapping[str, str]) -> None: ...
 
     def outputs(self) -> Mapping[str, Any]: ...
@@ -81,8 +79,9 @@ class Engine:
         return deployment
 
     def make(self) -> None:
-        """Make the stack, its secrets under the break-glass passphrase."""
-        self._call("stack", "init", self.stack, "--secrets-provider", "passphrase", "--non-interactive")
+        """Make the stack unless there is one, with the secrets provider that its configuration file names."""
+        if self.state() is None:
+            self._call("stack", "init", "--no-select", "--stack", self.stack, "--non-interactive")
 
     def configure(self, values: Mapping[str, str]) -> None:
         """Set configuration values of the stack."""

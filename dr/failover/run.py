@@ -58,6 +58,7 @@ class Surroundings:
     declaration: Declaration
     subscription: str
     engine: Stack
+    prepare: Callable[[], None]  # makes the stack where it is missing
     store: Callable[[str], BlobStore]  # by account
     reach: Reach
     present: Callable[[str, str], Iterable[str]]  # (subscription, resource group) -> ARM ids
@@ -108,8 +109,7 @@ def fail_over(request: Request, around: Surroundings) -> Result:
     require_points(blueprint, lambda: around.store(blueprint.storage_account), begun)
     store = around.store(blueprint.storage_account)
     started = _started(store, blueprint, begun)
-    if deployment is None:
-        around.engine.make()
+    around.prepare()
     around.engine.configure(_configuration(request, around, decision))
     around.say(f"run {decision.run}: {'continued' if decision.continues else 'begun'}, point {decision.selector}")
     _repair(around, blueprint, deployment or {})
