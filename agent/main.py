@@ -15,12 +15,12 @@ from typing import IO, List, Optional
 
 from agent import log, ring, state
 from agent.config import CACHE_FOLDER, INSTANCE, RUN_FOLDER, TRACEFS, Config, load
-from agent.engine import Engine
+from agent.document import idle
 from agent.facts import probe
 from agent.freezer import thaw_leftovers
 from agent.identity import differences
+from agent.native import provide_lz4
 from agent.reasons import reason
-from agent.status import idle
 from dr.errors import Conflict, LifeboatError, NotFound, PrerequisiteMissing
 
 CONFIG = "/etc/lifeboat/agent.json"
@@ -53,6 +53,9 @@ def _run(path: str) -> int:
     config = load(path)
     lock = _lock(config)
     _need_tracefs(config.tracefs)
+    provide_lz4(config.cache_folder)
+    from agent.engine import Engine  # noqa: PLC0415 - lz4 can be imported only now
+
     threading.stack_size(STACK_BYTES)
     # First come, first served: whoever asks the agent to end must be heard even before the loop runs.
     ended = threading.Event()

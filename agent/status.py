@@ -7,11 +7,11 @@ from typing import Any, Dict, Mapping, Optional
 from agent.config import Config
 from agent.control import Control
 from agent.cut import Cutter
+from agent.document import idle
 from agent.identity import boot_id
 from agent.reasons import Reason, reason
 from agent.replication import Replication
 from agent.sender import Sender, SenderState
-from dr import __version__
 
 
 class Status:
@@ -73,23 +73,3 @@ class Status:
         if not control.reachable:
             return session.mode, reason("configuration-server-unreachable", self._config.configuration_server)
         return session.mode, None
-
-
-def idle(config: Config, mode: str, why: Optional[Reason]) -> Dict[str, Any]:
-    """Return the document of an agent that has nothing to tell but its mode."""
-    return {
-        "server": config.server,
-        "boot_id": boot_id(),
-        "mode": mode,
-        "reason": why.as_dict() if why else None,
-        "pending_bytes": 0,
-        "initial_bytes_total": 0,
-        "initial_bytes_done": 0,
-        "sent_bytes": 0,
-        "sequence": 0,
-        "stored_sequence": 0,
-        "tracker": {"kind": "ring", "overruns": 0, "events": 0},
-        "freezing": "on",
-        "last_cut": None,
-        "version": __version__,
-    }
