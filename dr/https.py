@@ -28,6 +28,7 @@ RETRY_AFTER_SECONDS = 2
 log = logging.getLogger("dr.https")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+CALLER = web.RequestKey("caller", Identity)
 HTTP_CODES = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 400: "request-invalid"}
 
 
@@ -63,7 +64,7 @@ def application(site: str, *, max_body_bytes: int = MAX_JSON_BYTES) -> web.Appli
             caller = _caller(request)
             if caller.site != site:
                 raise Refused(f'this is site "{site}"; the certificate is of site "{caller.site}"')
-            request["identity"] = caller
+            request[CALLER] = caller
             return await handler(request)
         except LifeboatError as error:
             return error_response(error)
@@ -81,8 +82,7 @@ def application(site: str, *, max_body_bytes: int = MAX_JSON_BYTES) -> web.Appli
 
 def identity(request: web.Request) -> Identity:
     """Return who sent the request."""
-    caller: Identity = request["identity"]
-    return caller
+    return request[CALLER]
 
 
 def demand_role(request: web.Request, *roles: str) -> None:

@@ -1,0 +1,140 @@
+"""A site in a folder, with certificates of its own CA, and its servers in a thread over the store in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dr.certificates import authority
+from dr.certificates.tls import client_context, server_context
+from dr.config_server import settings
+from dr.config_server.server import ConfigurationServer
+from dr.process_server.server import ProcessServer, ProcessServerSettings
+from dr.vault.memory import MemoryBlobStore
+
+SERVERS = {
+    name: {
+        "protection_epoch": 1,
+        "rpo_threshold_seconds": 3600,
+        "crash_consistent_seconds": 300,
+        "retention_seconds": 86400,
+    }
+    for name in ("shop1", "db1")
+}
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def build_site(folder: Path, site: str = "hq") -> authority.Authority:
+    """Write what `up` of the site stack writes, and agents' certificates beside it."""
+    ca = authority.create(f"ca-{site}")
+    for part in ("tls", "operator", "agents"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    (folder / "tls/ca.crt").write_bytes(ca.cert_pem)
+    certify(folder / "tls/server", ca, f"lifeboat://{site}/server/ps1")
+    certify(folder / "operator/operator", ca, f"lifeboat://{site}/operator/site")
+    for server in SERVERS:
+        certify(folder / f"agents/{server}", ca, f"lifeboat://{site}/agent/{server}")
+    document = {
+        "site": site,
+        "subscription": "00000000-10ca-4000-8000-000000000000",
+        "storage_account": "stlbtest",
+        "configuration_server": {"listen": "127.0.0.1", "port": free_port()},
+        "process_server": {"name": "ps1", "listen": "127.0.0.1", "port": free_port()},
+        "servers": SERVERS,
+    }
+    (folder / "config.json").write_text(json.dumps(document))
+    return ca
+
+
+def certify(stem: Path, ca: authority.Authority, uri: str) -> None:
+    cert, key = authority.issue(ca, uri=uri, addresses=["127.0.0.1"], days=1)
+    stem.with_suffix(".crt").write_bytes(cert)
+    stem.with_suffix(".key").write_bytes(key)
+
+
+class Caller:
+    """Whoever holds the certificate `stem`; one connection per call."""
+
+    def __init__(self, folder: Path, stem: str, port: int, context: ssl.SSLContext | None = None) -> None:
+        self._context = context or client_context(folder / f"{stem}.crt", folder / f"{stem}.key", folder / "tls/ca.crt")
+        self._port = port
+
+    def __call__(self, method: str, path: str, body: bytes | object = None) -> tuple[int, dict[str, Any]]:
+        """Return status and JSON body; every answer must be JSON."""
+        connection = http.client.HTTPSConnection("127.0.0.1", self._port, timeout=20, context=self._context)
+        try:
+            data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+            connection.request(method, path, data)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    def code(self, method: str, path: str, body: bytes | object = None) -> tuple[int, str]:
+        status, answer = self(method, path, body)
+        assert set(answer["error"]) == {"code", "message", "remedy"}, answer
+        return status, answer["error"]["code"]
+
+
+class RunningSite:
+    """Both servers of a site's folder over a store in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = MemoryBlobStore()
+        self.settings = settings.load(folder / "config.json")
+        self.operator = Caller(folder, "operator/operator", self.settings.configuration_server.port)
+
+    def agent(self, server: str = "shop1") -> Caller:
+        return Caller(self.folder, f"agents/{server}", self.settings.configuration_server.port)
+
+    def sender(self, stem: str = "agents/shop1") -> Caller:
+        return Caller(self.folder, stem, self.settings.process_server.port)
+
+
+@contextmanager
+def running_site(folder: Path) -> Iterator[RunningSite]:
+    """Serve the site in `folder` from a thread."""
+    site = RunningSite(folder)
+    ready, loop = threading.Event(), asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        context = server_context(folder / "tls/server.crt", folder / "tls/server.key", folder / "tls/ca.crt")
+        address = site.settings.process_server
+        spool = ProcessServerSettings(
+            "hq", "ps1", address.listen, address.port, folder / "spool", folder / "keys/spool.key"
+        )
+        process_server = ProcessServer(spool, context, lambda: site.store)
+        await process_server.start(site.settings.servers)
+        configuration_server = ConfigurationServer(
+            site.settings, context, lambda: site.store, process_server.reports, folder
+        )
+        await configuration_server.start()
+        ready.set()
+        await stop.wait()
+        await configuration_server.stop()
+        await process_server.stop()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    try:
+        assert ready.wait(10)
+        yield site
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(15)
+        loop.close()

@@ -1,0 +1,144 @@
+"""The process server over HTTPS: the contract, and clients that are wrong or hostile."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+
+import pytest
+
+from dr.certificates.tls import client_context
+from tests.config_server.rig import Caller, RunningSite, build_site, certify, running_site
+from tests.process_server.scripted import CHUNK, CHUNKS, Disks, cut_segment
+
+OPEN = {
+    "protection_epoch": 1,
+    "next_sequence": 1,
+    "disks": [{"name": "os", "size_bytes": CHUNK * CHUNKS}],
+    "facts": {"firmware": "bios"},
+}
+STREAM, SEGMENTS = "/v1/servers/shop1/stream", "/v1/servers/shop1/segments"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
+    folder = tmp_path_factory.mktemp("site")
+    ca = build_site(folder)
+    certify(folder / "agents/foreign", ca, "lifeboat://elsewhere/agent/shop1")
+    certify(folder / "agents/nobody", ca, "https://shop1.example/x")
+    certify(folder / "agents/ghost", ca, "lifeboat://hq/agent/ghost")
+    build_site(folder / "other")
+    with running_site(folder) as running:
+        yield running
+
+
+def test_the_way_of_a_segment(site: RunningSite) -> None:
+    agent, disks = site.sender(), Disks()
+    status, opened = agent("POST", STREAM, OPEN)
+    assert status == 200
+    assert set(opened) == {"writer_epoch", "next_sequence", "stored_sequence", "replica_sequence"}
+    first, epoch = opened["next_sequence"], opened["writer_epoch"]
+    segment = disks.segment(1, first, "os", [1, 2])
+    status, answer = agent("PUT", f"{SEGMENTS}/1/{first}?writer_epoch={epoch}", segment)
+    assert status == 200 and answer["received"] == first and set(answer) == {"received", "stored"}
+    agent("PUT", f"{SEGMENTS}/1/{first + 1}?writer_epoch={epoch}", cut_segment(1, first + 1, 1))
+    _, position = agent("GET", f"/v1/servers/shop1/position?stored_after={first}&wait=20")
+    assert position["stored"] == first + 1 and position["store_went_back"] is False
+    assert position["last_point"] == "shop1-1-1" and disks.differences(site.store) == []
+    status, report = Caller(site.folder, "operator/operator", site.settings.process_server.port)("GET", "/v1/status")
+    assert status == 200 and report["servers"]["shop1"]["state"] == "writing"
+
+
+@pytest.mark.parametrize(
+    ("stem", "method", "path"),
+    [
+        ("agents/db1", "POST", STREAM),
+        ("agents/db1", "PUT", f"{SEGMENTS}/1/1?writer_epoch=1"),
+        ("agents/db1", "GET", "/v1/servers/shop1/position"),
+        ("operator/operator", "POST", STREAM),
+        ("tls/server", "PUT", f"{SEGMENTS}/1/1?writer_epoch=1"),
+        ("agents/foreign", "POST", STREAM),
+        ("agents/foreign", "GET", "/v1/nothing"),
+        ("agents/shop1", "GET", "/v1/status"),
+    ],
+)
+def test_nobody_acts_for_another(site: RunningSite, stem: str, method: str, path: str) -> None:
+    assert site.sender(stem).code(method, path, b"x" if method == "PUT" else OPEN) == (403, "refused")
+
+
+def test_a_certificate_without_an_identity_is_refused(site: RunningSite) -> None:
+    assert site.sender("agents/nobody").code("POST", STREAM, OPEN) == (403, "identity-missing")
+
+
+def contexts(site: RunningSite) -> dict[str, ssl.SSLContext]:
+    own, other = site.folder, site.folder / "other"
+    none = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    none.load_verify_locations(own / "tls/ca.crt")
+    old = client_context(own / "agents/shop1.crt", own / "agents/shop1.key", own / "tls/ca.crt")
+    old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2
+    foreign = client_context(other / "agents/shop1.crt", other / "agents/shop1.key", own / "tls/ca.crt")
+    return {"none": none, "tls 1.2": old, "foreign ca": foreign}
+
+
+@pytest.mark.parametrize("which", ["none", "tls 1.2", "foreign ca"])
+@pytest.mark.parametrize("server", ["configuration_server", "process_server"])
+def test_no_handshake_without_our_certificate_and_tls_1_3(site: RunningSite, which: str, server: str) -> None:
+    port = getattr(site.settings, server).port
+    caller = Caller(site.folder, "", port, contexts(site)[which])
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        caller("GET", "/v1/status")
+
+
+def test_bodies_and_addresses_that_are_wrong_get_the_error_body(site: RunningSite) -> None:
+    agent = site.sender("agents/db1")
+    base = "/v1/servers/db1"
+    epoch = agent("POST", f"{base}/stream", OPEN)[1]["writer_epoch"]
+    put = f"{base}/segments/1/1?writer_epoch={epoch}"
+    torn = Disks().segment(1, 1, "os", [0])[:-1]
+    cases: list[tuple[str, str, object, tuple[int, str]]] = [
+        ("PUT", put, bytes(9 << 20), (413, "too-large")),
+        ("PUT", put, b"no segment", (422, "corrupt")),
+        ("PUT", put, torn, (422, "corrupt")),
+        ("PUT", put, Disks().segment(1, 2, "os", [0]), (409, "header-mismatch")),
+        ("PUT", put, Disks().segment(2, 1, "os", [0]), (409, "header-mismatch")),
+        ("PUT", put, Disks().segment(1, 1, "other", [0]), (403, "unknown-disk")),
+        ("PUT", put, Disks().segment(1, 1, "os", [CHUNKS]), (403, "out-of-range")),
+        ("PUT", f"{base}/segments/1/2?writer_epoch={epoch}", Disks().segment(1, 2, "os", [0]), (409, "sequence-gap")),
+        ("PUT", f"{base}/segments/1/1?writer_epoch=77", Disks().segment(1, 1, "os", [0]), (409, "writer-changed")),
+        ("PUT", f"{base}/segments/1/1", b"", (400, "request-invalid")),
+        ("PUT", f"{base}/segments/1/-1?writer_epoch=1", b"", (400, "request-invalid")),
+        ("PUT", f"{base}/segments/1/{'9' * 30}?writer_epoch=1", b"", (400, "request-invalid")),
+        ("POST", f"{base}/stream", b"{", (400, "request-invalid")),
+        ("POST", f"{base}/stream", b"[" * 100_000, (400, "request-invalid")),
+        ("POST", f"{base}/stream", bytes(2 << 20), (413, "too-large")),
+        ("POST", f"{base}/stream", OPEN | {"disks": []}, (400, "request-invalid")),
+        ("POST", f"{base}/stream", OPEN | {"disks": [{"name": "../x", "size_bytes": 512}]}, (400, "request-invalid")),
+        ("POST", f"{base}/stream", OPEN | {"protection_epoch": True}, (400, "request-invalid")),
+        ("POST", f"{base}/stream", OPEN | {"next_sequence": "1e9"}, (400, "request-invalid")),
+        ("POST", f"{base}/stream", OPEN | {"disks": [{"name": "os", "size_bytes": 512}]}, (409, "disks-changed")),
+        ("GET", "/v1/nothing", None, (404, "not-found")),
+        ("DELETE", f"{base}/stream", None, (405, "method-not-allowed")),
+    ]
+    for method, path, body, expected in cases:
+        assert agent.code(method, path, body) == expected, (method, path)
+    assert agent("PUT", put, Disks().segment(1, 1, "os", [0]))[0] == 200  # the stream is as it was
+
+
+def test_a_server_that_is_not_declared_is_unknown(site: RunningSite) -> None:
+    answer = site.sender("agents/ghost").code("POST", "/v1/servers/ghost/stream", OPEN)
+    assert answer == (404, "unknown-server")
+
+
+def test_bytes_that_are_no_http_do_not_disturb(site: RunningSite) -> None:
+    context = client_context(
+        site.folder / "agents/shop1.crt", site.folder / "agents/shop1.key", site.folder / "tls/ca.crt"
+    )
+    port = site.settings.process_server.port
+    for noise in (b"\0" * 100, b"GET / HTTP/9.9\r\n\r\n", b"PUT /v1 HTTP/1.1\r\nContent-Length: -5\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", port), 10) as raw, context.wrap_socket(
+            raw, server_hostname="127.0.0.1"
+        ) as connection:  # fmt: skip
+            connection.sendall(noise)
+            assert b" 400 " in connection.recv(4096)
+    assert site.sender().code("GET", "/v1/nothing")[0] == 404
