@@ -128,6 +128,11 @@ def format_time(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def whole_milliseconds(moment: datetime) -> datetime:
+    """Return the moment as a manifest keeps it, so that a time that was shown selects the point it belongs to."""
+    return parse_time(format_time(moment))
+
+
 def parse_time(text: str) -> datetime:
     """Read RFC 3339; `ValueError` when it is none or has no zone."""
     moment = datetime.fromisoformat(text)

@@ -346,7 +346,7 @@ class ReplicaSet:
         """Return the manifest without snapshots; checks what the cut says before anything is made."""
         try:
             number, kind = int(cut["number"]), str(cut["kind"])
-            cut_time = manifests.parse_time(str(cut["cut_time"]))
+            cut_time = manifests.whole_milliseconds(manifests.parse_time(str(cut["cut_time"])))
         except (KeyError, ValueError) as err:
             raise Refused(f"{self.server}: a cut without a usable {err}", code="cut-invalid") from err
         draft = Manifest(
@@ -357,7 +357,7 @@ class ReplicaSet:
             number=number,
             kind=kind,
             cut_time=cut_time,
-            created_time=self._clock(),
+            created_time=manifests.whole_milliseconds(self._clock()),
             sequence=sequence,
             writer_epoch=self.writer_epoch,
             frozen=tuple(cut.get("frozen", ())),

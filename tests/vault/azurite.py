@@ -43,9 +43,9 @@ class Azurite:
 
 
 @contextmanager
-def running_azurite(folder: Path) -> Iterator[Azurite]:
+def running_azurite(folder: Path, account: str | None = None) -> Iterator[Azurite]:
     port, unused = _free_ports(2)
-    account, key = f"test{secrets.token_hex(6)}", base64.b64encode(secrets.token_bytes(48)).decode()
+    account, key = account or f"test{secrets.token_hex(6)}", base64.b64encode(secrets.token_bytes(48)).decode()
     command = [str(PROGRAM), "--silent", "--location", str(folder), "--blobPort", str(port)]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(

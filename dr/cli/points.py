@@ -1,0 +1,195 @@
+"""`dr points SERVER`: the recovery points of a server, from the vault alone, and the proof of one's content."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dr.errors import Corrupt, Degraded, LifeboatError, NotFound, PrerequisiteMissing
+
+if TYPE_CHECKING:
+    from dr.vault.manifest import Manifest
+    from dr.vault.points import Points
+    from dr.vault.store import BlobStore
+    from dr.vault.verify import Mismatch
+
+_SHOWN_MISMATCHES = 20
+
+
+@click.command()
+@click.argument("server")
+@click.option("--verify", "selector", metavar="ID", help="Compare every chunk of a point (or latest) to its digest.")
+@click.option("--target", default="local", show_default=True, type=click.Choice(["local", "azure"]))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (docs/formats/points.schema.json).")
+def points(server: str, *, selector: str | None, target: str, as_json: bool) -> None:
+    """List the recovery points of SERVER, newest first.
+
+    Only the declaration (for the site's name) and the vault are read; the site may be gone. A point that cannot be
+    read is named, and makes the exit code 7. With --verify, a point whose content is not what was cut gives 9.
+
+    \b
+    Examples:
+      dr points shop1
+      dr points shop1 --json | jq -r '.points[0].id'
+      dr points shop1 --verify latest
+    """
+    store = _open_store(target)
+    try:
+        found = _read(store, server)
+        report = _report(server, target, found, datetime.now(UTC))
+        failure = _degraded(found)
+        if selector is not None:
+            report["verification"] = _verify(store, found, selector)
+            failure = _corrupt(report["verification"]) or failure
+    finally:
+        store.close()
+    if as_json:
+        click.echo(json.dumps(report | (failure.as_dict() if failure else {}), ensure_ascii=False))
+    else:
+        _show(report, verified_only=selector is not None)
+        if failure:
+            click.echo(f"dr: {failure.message}\n    remedy: {failure.remedy}", err=True)
+    if failure:
+        sys.exit(failure.exit_code)
+
+
+def _open_store(target: str) -> BlobStore:
+    from dr.cli.validate import default_folder  # noqa: PLC0415 - `dr --help` must not load the schema
+    from dr.compile import names  # noqa: PLC0415
+    from dr.schema import load  # noqa: PLC0415
+    from dr.target.folders import LOCAL_SUBSCRIPTION  # noqa: PLC0415
+    from dr.target.stores import open_store  # noqa: PLC0415
+
+    site = load(default_folder()).site
+    subscription = LOCAL_SUBSCRIPTION if target == "local" else site.subscription
+    if not subscription:
+        raise PrerequisiteMissing(
+            "the declaration names no subscription for target azure", remedy="set site.subscription in plans/"
+        )
+    return open_store(subscription, names.storage_account(site.name, subscription))
+
+
+def _read(store: BlobStore, server: str) -> Points:
+    from dr.vault.points import read_points, servers  # noqa: PLC0415
+
+    found = read_points(store, server)
+    if not found.good and not found.broken:
+        known = servers(store)
+        if server not in known:
+            there = f"it knows {', '.join(known)}" if known else "it knows no server yet"
+            raise NotFound(f'the vault has nothing of a server "{server}"', remedy=there)
+    return found
+
+
+def _verify(store: BlobStore, found: Points, selector: str) -> dict[str, Any]:
+    from dr.vault.points import resolve  # noqa: PLC0415
+    from dr.vault.verify import verify_point  # noqa: PLC0415
+
+    point = resolve(found.good, selector, datetime.now(UTC))
+    mismatches: list[Mismatch] = verify_point(store, point)
+    return {
+        "point": point.id,
+        "verified": not mismatches,
+        "disk_bytes": sum(disk.size_bytes for disk in point.disks),
+        "mismatches": [asdict(mismatch) for mismatch in mismatches],
+    }
+
+
+def _corrupt(verification: dict[str, Any]) -> LifeboatError | None:
+    if verification["verified"]:
+        return None
+    return Corrupt(
+        f"{verification['point']}: {len(verification['mismatches'])} places are not what was cut",
+        code="point-corrupt",
+        remedy="use another point, and find out who changed the storage account",
+    )
+
+
+def _degraded(found: Points) -> LifeboatError | None:
+    if not found.broken:
+        return None
+    return Degraded(
+        "; ".join(point.cause for point in found.broken),
+        code="manifest-invalid",
+        remedy="the other points can be used; these manifests were damaged in the storage account",
+    )
+
+
+def _report(server: str, target: str, found: Points, now: datetime) -> dict[str, Any]:
+    return {
+        "server": server,
+        "target": target,
+        "points": [_point(point, now) for point in found.good],
+        "broken": [asdict(point) for point in found.broken],
+        "verification": None,
+    }
+
+
+def _point(point: Manifest, now: datetime) -> dict[str, Any]:
+    from dr.vault.manifest import as_document  # noqa: PLC0415
+
+    document = as_document(point)
+    kept = ("id", "protection_epoch", "number", "kind", "cut_time", "created_time", "sequence", "firmware")
+    return {
+        **{key: document[key] for key in kept},
+        "age_seconds": round((now - point.cut_time).total_seconds(), 3),
+        "freeze_ms": point.freeze_ms,
+        "frozen": document["frozen"],
+        "not_frozen": document["not_frozen"],
+        "disks": [
+            {"name": disk.name, "size_bytes": disk.size_bytes, "merkle_root": disk.merkle_root} for disk in point.disks
+        ],
+    }
+
+
+def _show(report: dict[str, Any], *, verified_only: bool) -> None:
+    if not verified_only:
+        _show_points(report)
+    elif report["verification"]["verified"]:
+        size = report["verification"]["disk_bytes"]
+        click.echo(f"{report['verification']['point']}: {size} bytes of disk are what was cut")
+    else:
+        mismatches = report["verification"]["mismatches"]
+        for item in mismatches[:_SHOWN_MISMATCHES]:
+            click.echo(f"disk {item['disk']}, {item['length']} bytes at {item['offset']}: {item['cause']}")
+        if len(mismatches) > _SHOWN_MISMATCHES:
+            click.echo(f"and {len(mismatches) - _SHOWN_MISMATCHES} more (--json shows all)")
+
+
+def _show_points(report: dict[str, Any]) -> None:
+    where = "LOCAL" if report["target"] == "local" else "Azure"
+    if not report["points"]:
+        click.echo(f"{report['server']} ({where}): no recovery point yet; `dr status {report['server']}` tells why")
+        return
+    rows = list(_rows(report))
+    if not sys.stdout.isatty():
+        for row in rows:
+            click.echo("  ".join(row))
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table("point", "cut at", "age", "kind", "disks", "not frozen", title=f"{report['server']} ({where})")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _rows(report: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    for point in report["points"]:
+        disks = ", ".join(f"{disk['name']} {disk['size_bytes'] / (1 << 30):.1f} GiB" for disk in point["disks"])
+        loose = ", ".join(item["name"] for item in point["not_frozen"]) or "-"
+        yield point["id"], point["cut_time"], _age(point["age_seconds"]), point["kind"], disks, loose
+
+
+def _age(seconds: float) -> str:
+    for limit, divisor, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / divisor:.0f} {unit}"
+    return f"{seconds / 86400:.0f} d"
