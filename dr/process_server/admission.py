@@ -68,7 +68,7 @@ def cut_info(segment: Segment) -> Mapping[str, object]:
 
 def is_plain(info: Mapping[str, object]) -> bool:
     """Tell whether a cut may be folded into a later one; nobody waits for a plain one by its number."""
-    return info.get("kind") == PLAIN and not info.get("request")
+    return info.get("kind") == PLAIN and not info.get("requested")
 
 
 def _check_extent(record: Record, size_bytes: int) -> None:
