@@ -1,0 +1,92 @@
+"""The installation on a real machine with its own systemd, kernel and sudo."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from dr.certificates.authority import Authority
+from dr.compile.blueprint import DiskBlueprint, ProtectionBlueprint
+from dr.push.connection import connect
+from dr.push.facts import gather
+from dr.push.install import inspect, install, remove
+from tests.push.rig import free_port
+from tools.machines.source import SSH, SourceMachine, wait_for
+
+INVENTORY = (
+    'sudo sh -c "find /etc /usr /opt /root /home /boot /var/cache /var/lib /run/lifeboat -xdev '
+    "-printf '%p %M %U %G %l\\n' 2>/dev/null | sort; find /etc -xdev -type f -exec sha256sum {} + | sort; "
+    'ls /sys/kernel/tracing/instances; systemctl list-unit-files --no-legend lifeboat*; true"'
+)
+
+
+def declaration(machine: SourceMachine) -> ProtectionBlueprint:
+    return ProtectionBlueprint(
+        server="shop1",
+        ssh_address="127.0.0.1",
+        ssh_port=machine.port(SSH),
+        ssh_user="dradmin",
+        ssh_key_file=str(machine.key_file),
+        ssh_key_env=None,
+        ssh_host_key=machine.host_key,
+        disks=(DiskBlueprint("os", machine.identity.disk_device, "shop1/os.vhd", "shop1/os.digests"),),
+        process_servers=(f"10.0.2.2:{free_port()}",),
+        configuration_server=f"10.0.2.2:{free_port()}",
+        crash_consistent_seconds=300,
+        rpo_threshold_seconds=3600,
+        retention_seconds=86400,
+        firmware="bios",
+    )
+
+
+@pytest.mark.vm
+@pytest.mark.timeout(900)
+def test_install_work_update_and_remove_on_a_real_machine(tmp_path: Path, authority: Authority) -> None:
+    package = tmp_path / "agent.pyz"
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.write(Path(__file__).parent / "exercise.py", "__main__.py")
+    with SourceMachine.create(tmp_path / "shop1", name="shop1") as machine:
+        machine.start()
+        machine.wait_ssh()
+        server = declaration(machine)
+
+        with connect(server) as connection:
+            facts = gather(connection, server)
+        assert facts.privilege == "sudo"
+        assert facts.trace.event
+        assert facts.product_uuid == machine.identity.smbios_uuid
+        assert (facts.disks["os"].serial, facts.disks["os"].kind) == (machine.identity.disk_serial, "disk")
+        assert facts.disks["os"].size_bytes == machine.disk_bytes
+
+        before = machine.run(INVENTORY)
+        installed = install(server, site="harbour", authority=authority, package=package, protection_epoch=1)
+        assert installed.problems == ()
+        wait_for("the report", lambda: _report(machine) is not None, timeout_seconds=60)
+        assert set((_report(machine) or {}).values()) == {"ok"}, _report(machine)
+        assert install(server, site="harbour", authority=authority, package=package, protection_epoch=1).changed == ()
+
+        machine.run("sudo systemctl kill -s KILL --kill-who=main lifeboat-agent")
+        wait_for("the restart", lambda: _read(machine, "starts") == "xx", timeout_seconds=60)
+        assert _read(machine, "outlived") == "yes", "the watchdog was killed with the agent"
+
+        with zipfile.ZipFile(package, "a") as archive:
+            archive.writestr("another", "byte")
+        install(server, site="harbour", authority=authority, package=package, protection_epoch=1)
+        wait_for("the update's start", lambda: _read(machine, "starts") == "xxx", timeout_seconds=60)
+
+        assert remove(server)
+        assert inspect(server) is None
+        after = machine.run(INVENTORY)
+        assert set(after.splitlines()) ^ set(before.splitlines()) == set()
+
+
+def _read(machine: SourceMachine, name: str) -> str:
+    return machine.ssh(f"sudo cat /run/lifeboat/{name}").stdout
+
+
+def _report(machine: SourceMachine) -> dict[str, str] | None:
+    text = _read(machine, "report.json")
+    return json.loads(text) if text else None
