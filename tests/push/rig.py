@@ -80,8 +80,9 @@ class Server:
     def inventory(self) -> str:
         """Everything that an installation could leave: paths with mode, owner and content, units, trace instances."""
         return self.shell(
-            "find /etc /usr/local/lib /run /var/cache -maxdepth 4 -xdev ! -path '/run/fake-systemd.json' -printf '%p %M %U %G %l\\n' "
-            "| sort; find /etc -xdev -type f -exec sha256sum {} + | sort; ls /sys/kernel/tracing/instances"
+            "find /etc /usr/local/lib /run /var/cache -maxdepth 4 -xdev ! -path '/run/fake-systemd.json' "
+            "-printf '%p %M %U %G %l\\n' | sort; "
+            "find /etc -xdev -type f -exec sha256sum {} + | sort; ls /sys/kernel/tracing/instances"
         )
 
 
