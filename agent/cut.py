@@ -161,7 +161,7 @@ class Cutter:
         if not freezer.overrun and attempt.freeze_ms <= DEADLINE_SECONDS * 1000:
             return
         why = reason("freeze-deadline", f"a cut kept file systems frozen for {attempt.freeze_ms} ms")
-        if freezer.froze:
+        if freezer.frozen_mount_points:
             state.save_json(os.path.join(self._folder, FREEZING_OFF), dict(why.as_dict()))
             log.say(f"freezing is off: {why.message}")
         attempt.reason = attempt.reason or why
@@ -209,7 +209,7 @@ class Cutter:
             "firmware": firmware(),
             "facts": cut_facts(),
             "not_frozen": [
-                {"mount": f"swap:{path}", "reason": "swap is written at any time"} for path in swaps_on(disks)
+                {"name": f"swap:{path}", "reason": "swap is written at any time"} for path in swaps_on(disks)
             ],
         }
 
@@ -223,10 +223,10 @@ class Cutter:
     ) -> Dict[str, Any]:
         refused = freezer.not_frozen
         if why is not None:
-            refused = [{"mount": each.mount_point, "reason": why.code} for each in file_systems]
+            refused = [{"name": each.mount_point, "reason": why.code} for each in file_systems]
         return {
             **facts,
-            "frozen": why is None,
+            "frozen": freezer.frozen_mount_points,
             "not_frozen": refused + facts["not_frozen"],
             "cut_time": attempt.cut_time,
             "freeze_ms": attempt.freeze_ms if why is None else 0,

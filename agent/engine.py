@@ -78,6 +78,8 @@ class Engine:
         while not self._stopping:
             self._wake.clear()
             self._replication.drain()
+            if self._follower.take_closed():
+                self._sender.reopen()
             self._replication.handle(self._follower.position)
             self._finish_cuts()
             self._cut_if_due()
@@ -180,7 +182,7 @@ class Engine:
             config.server,
             config.protection_epoch,
             [Link(address, context) for address in config.process_servers],
-            lambda: _opening(self._disks),
+            _opening(self._disks),
             self._replication.ledger,
             self._positions,
             self._wake,

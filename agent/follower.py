@@ -32,6 +32,7 @@ class Follower:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self.position: Optional[Position] = None
+        self.closed = False
 
     def start(self) -> None:
         """Begin to follow."""
@@ -58,12 +59,20 @@ class Follower:
             else:
                 self._stop.wait(0.05)
 
+    def take_closed(self) -> bool:
+        """Tell, once, that the process server does not serve the stream any more: it has to be opened again."""
+        closed, self.closed = self.closed, False
+        return closed
+
     def _poll(self, link: Link) -> Optional[Position]:
         stored = self.position.stored if self.position else 0
         path = f"{self._path}?stored_after={stored}&wait={WAIT_SECONDS}"
         try:
             answer = link.request("GET", path, seconds=WAIT_SECONDS + 10)
             if not answer.ok:
+                if answer.code == "writer-changed":
+                    self.closed = True
+                    self._wake.set()
                 return None
             body = answer.body
             point = body.get("last_point")

@@ -63,7 +63,7 @@ class Freezer:
         self._deadline = deadline_seconds
         self._held: List[_Frozen] = []
         self.overrun = False
-        self.froze = False
+        self.frozen_mount_points: List[str] = []
         self.not_frozen: List[Dict[str, str]] = []
 
     def prepare(self, file_systems: List[FileSystem]) -> None:
@@ -85,12 +85,13 @@ class Freezer:
             os.write(held.control, b"A")
             try:
                 fcntl.ioctl(held.descriptor, FIFREEZE, 0)
-                held.frozen = self.froze = True
+                held.frozen = True
+                self.frozen_mount_points.append(held.file_system.mount_point)
             except OSError as error:
                 os.write(held.control, b"D")
                 text = _REASONS.get(error.errno or 0, error.strerror or "it cannot be frozen")
                 kind = held.file_system.kind
-                self.not_frozen.append({"mount": held.file_system.mount_point, "reason": text.format(kind=kind)})
+                self.not_frozen.append({"name": held.file_system.mount_point, "reason": text.format(kind=kind)})
 
     def thaw(self) -> bool:
         """Thaw all in the reverse order; return whether every thaw was our own and in time."""
@@ -112,11 +113,6 @@ class Freezer:
             if select.select([held.report], [], [], 0)[0] and os.read(held.report, 16):
                 self.overrun = True
         return self.overrun
-
-    @property
-    def mount_points(self) -> List[str]:
-        """Return what is held, in the order of freezing."""
-        return [held.file_system.mount_point for held in self._held]
 
     def close(self) -> None:
         """End the watchdogs and close everything; whatever is still frozen is thawed first."""

@@ -84,7 +84,7 @@ class Sender:
         server: str,
         protection_epoch: int,
         links: "list[Link]",
-        opening: Callable[[], Mapping[str, Any]],
+        opening: Mapping[str, Any],
         ledger: Ledger,
         positions: Positions,
         wake: threading.Event,
@@ -100,6 +100,7 @@ class Sender:
         self._parcels: Deque[Any] = deque()
         self._condition = threading.Condition()
         self._stop = threading.Event()
+        self._reopen = False
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
         self.state = SenderState.OPENING
         self.opened: Optional[Opened] = None
@@ -150,6 +151,12 @@ class Sender:
             self.state = SenderState.SENDING
             self._condition.notify_all()
 
+    def reopen(self) -> None:
+        """Open the stream again although there may be nothing to send: the process server lost it."""
+        with self._condition:
+            self._reopen = True
+            self._condition.notify_all()
+
     @property
     def link(self) -> Link:
         """Return the link to the process server that serves the stream now."""
@@ -159,8 +166,12 @@ class Sender:
         try:
             self._open_anew()
             while True:
-                self._await(lambda: self.state is SenderState.SENDING and len(self._parcels) > 0)
+                self._await(lambda: self.state is SenderState.SENDING and (self._reopen or len(self._parcels) > 0))
                 try:
+                    if self._reopen:
+                        self._reopen = False
+                        self._open_again(self._positions.get("next_sequence"))
+                        continue
                     self._deliver(self._parcels[0])
                 except _WriterChanged:
                     continue
@@ -249,7 +260,7 @@ class Sender:
         attempt = 0
         while True:
             try:
-                body = {"protection_epoch": self._epoch, "next_sequence": next_sequence, **self._opening()}
+                body = {"protection_epoch": self._epoch, "next_sequence": next_sequence, **self._opening}
                 answer = self.link.request("POST", f"{self._path}/stream", body, seconds=OPEN_SECONDS)
                 if answer.ok:
                     return _opened(answer.body)

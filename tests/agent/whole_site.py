@@ -1,0 +1,142 @@
+"""A whole site for the agent's tests: the real process server and configuration server over TLS, a vault in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import threading
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dr.certificates.authority import create, identity_uri, issue
+from dr.certificates.tls import server_context
+from dr.compile import names
+from dr.config_server.server import ConfigurationServer
+from dr.config_server.settings import Address, ServerSettings, SiteSettings
+from dr.process_server.server import ProcessServer, ProcessServerSettings
+from dr.vault.memory import MemoryBlobStore
+
+SITE = "hq"
+SERVER = "shop1"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where the certificates of the test's site lie."""
+
+    ca: Path
+    server: tuple[Path, Path]
+    agent: tuple[Path, Path]
+
+
+def certificates(folder: Path) -> Files:
+    authority = create("test site")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ca.crt").write_bytes(authority.cert_pem)
+    pairs = {}
+    for role, name in (("server", "ps1"), ("agent", SERVER)):
+        cert, key = issue(authority, uri=identity_uri(SITE, role, name), addresses=("127.0.0.1",), days=1)
+        pairs[role] = (folder / f"{role}.crt", folder / f"{role}.key")
+        pairs[role][0].write_bytes(cert)
+        pairs[role][1].write_bytes(key)
+    return Files(folder / "ca.crt", pairs["server"], pairs["agent"])
+
+
+class Site:
+    """Runs the site's servers in a thread of their own; the process server may be stopped and started."""
+
+    def __init__(self, folder: Path, crash_consistent_seconds: int = 3600) -> None:
+        self.folder = folder
+        self.store = MemoryBlobStore()
+        self.files = certificates(folder / "tls")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._process_server: ProcessServer | None = None
+        self.process_port = 0
+        protected = ServerSettings(SERVER, 1, 900, crash_consistent_seconds, 86400)
+        self._settings = SiteSettings(
+            SITE, "none", "none", Address("127.0.0.1", 0), "ps1", Address("127.0.0.1", 0), {SERVER: protected}
+        )
+        self.process_port = self.start_process_server()
+        self.configuration = self._on_loop(self._configure())
+        self.configuration_port = self._on_loop(self.configuration.start())
+
+    def start_process_server(self, spool: str = "spool") -> int:
+        async def start() -> int:
+            settings = ProcessServerSettings(
+                SITE, "ps1", "127.0.0.1", self.process_port, self.folder / spool, self.folder / f"{spool}.key"
+            )
+            self._process_server = ProcessServer(settings, self._tls(), lambda: self.store)
+            return await self._process_server.start([SERVER])
+
+        return self._on_loop(start())
+
+    def stop_process_server(self) -> None:
+        assert self._process_server is not None
+        self._on_loop(self._process_server.stop())
+        self._process_server = None
+
+    def request_cut(self, *, barrier: bool = False) -> str:
+        async def ask() -> str:
+            return self.configuration._cuts.request(SERVER, barrier=barrier).id
+
+        return self._on_loop(ask())
+
+    def cut(self, identity: str) -> dict[str, Any]:
+        async def look() -> dict[str, Any]:
+            return dict(self.configuration._cuts.find(SERVER, identity).document())
+
+        return self._on_loop(look())
+
+    def release(self, identity: str) -> None:
+        async def do() -> None:
+            self.configuration._cuts.release(self.configuration._cuts.find(SERVER, identity))
+
+        self._on_loop(do())
+
+    def raise_protection_epoch(self) -> None:
+        servers = {SERVER: replace(self._settings.servers[SERVER], protection_epoch=2)}
+        self.configuration.settings = replace(self._settings, servers=servers)
+
+    def manifests(self) -> list[dict[str, Any]]:
+        """Return every recovery point's manifest, oldest first."""
+        found = [
+            json.loads(self.store.get(names.MANIFESTS, name)[0])
+            for name in sorted(self.store.list(names.MANIFESTS, f"{SERVER}/"))
+        ]
+        return sorted(found, key=lambda manifest: manifest["number"])
+
+    def replica(self, disk: str, size: int, snapshot: str | None = None) -> bytes:
+        return b"".join(
+            self.store.read(
+                names.REPLICAS, names.replica_blob(SERVER, disk), offset, min(4 << 20, size - offset), snapshot=snapshot
+            )
+            for offset in range(0, size, 4 << 20)
+        )
+
+    def close(self) -> None:
+        if self._process_server is not None:
+            self.stop_process_server()
+        self._on_loop(self.configuration.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+
+    async def _configure(self) -> ConfigurationServer:
+        return ConfigurationServer(
+            self._settings,
+            self._tls(),
+            lambda: self.store,
+            lambda: self._process_server.reports() if self._process_server else {},
+            self.folder,
+        )
+
+    def _tls(self) -> ssl.SSLContext:
+        return server_context(*self.files.server, self.files.ca)
+
+    def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
