@@ -10,9 +10,12 @@ import pulumi
 from dr.errors import LifeboatError
 from stacks.dispatch import run
 
+MESSAGE_SHOWN = 32  # to the language host: the person has been told, add nothing
+
 try:
     run(pulumi.get_stack())
 except LifeboatError as error:
-    # A RunError ends the program with its text alone; a traceback would bury the lines that count.
+    # No traceback: it would bury the lines that count.
     remedy = f"\nremedy: {error.remedy}" if error.remedy else ""
-    raise pulumi.RunError(f"{error.message}{remedy}") from None
+    pulumi.log.error(f"{error.message}{remedy}")
+    sys.exit(MESSAGE_SHOWN)

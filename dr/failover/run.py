@@ -26,7 +26,7 @@ from dr.failover.engine import Event, Outcome, Stack
 from dr.failover.preflight import require_points
 from dr.failover.repair import HeldRun, locks, orphans, pending, run_of
 from dr.failover.result import Result, recovered
-from dr.failover.source import Connects, answering, connects
+from dr.failover.source import Answers, answering, answers
 from dr.model import Declaration
 from dr.vault.manifest import format_time, parse_time
 from dr.vault.store import BlobStore
@@ -65,7 +65,7 @@ class Surroundings:
     now: Callable[[], datetime]
     say: Callable[[str], None]  # a line for people
     report: Callable[[Event], None]  # the engine's events
-    connect: Connects = connects
+    ask: Answers = answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +125,10 @@ def _require_dead_source(
     if decision.continues or request.source_may_be_alive:
         return
     servers = [server.server for group in blueprint.groups for server in group.servers]
-    alive = answering(around.declaration, servers, around.connect)
+    alive = answering(around.declaration, servers, around.ask)
     if alive:
         raise Refused(
-            f"source may be alive: {', '.join(alive)} still answers",
+            f"source may be alive: {', '.join(alive)} still answers its SSH port",
             code="source-alive",
             remedy="shut the source down first; or say --source-may-be-alive if two copies can do no harm",
         )

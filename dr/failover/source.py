@@ -1,7 +1,7 @@
 """Does the source still live? A failover beside a living source means two copies of one server.
 
 What answers here is proof of life; silence proves nothing, so a failover without a confirmed shutdown always says
-`source may be alive`.
+`source may be alive`. Only a server that introduces itself counts: an open port alone may be a gateway's.
 """
 
 from __future__ import annotations
@@ -11,28 +11,22 @@ from collections.abc import Callable, Sequence
 
 from dr.model import Declaration
 
-CONNECT_SECONDS = 2.0
+ANSWER_SECONDS = 2.0
+_SSH = b"SSH-"  # RFC 4253, 4.2: the server speaks first
 
-Connects = Callable[[str, int], bool]
+Answers = Callable[[str, int], bool]
 
 
-def connects(host: str, port: int) -> bool:
-    """Say whether a TCP connection opens within `CONNECT_SECONDS`."""
+def answers(host: str, port: int) -> bool:
+    """Say whether an SSH server introduces itself within `ANSWER_SECONDS`."""
     try:
-        with socket.create_connection((host, port), timeout=CONNECT_SECONDS):
-            return True
+        with socket.create_connection((host, port), timeout=ANSWER_SECONDS) as connection:
+            return connection.recv(len(_SSH)) == _SSH
     except OSError:
         return False
 
 
-def answering(declaration: Declaration, servers: Sequence[str], connect: Connects = connects) -> tuple[str, ...]:
-    """Return which of the servers, and the site's configuration server, still answer at their declared addresses."""
-    found = []
-    for name in servers:
-        ssh = declaration.servers[name].ssh
-        if connect(ssh.address, ssh.port):
-            found.append(f"{name} ({ssh.address}:{ssh.port})")
-    configuration = declaration.site.configuration_server
-    if connect(configuration.address, configuration.port):
-        found.append(f"the configuration server ({configuration.address}:{configuration.port})")
-    return tuple(found)
+def answering(declaration: Declaration, servers: Sequence[str], ask: Answers = answers) -> tuple[str, ...]:
+    """Return which of the servers still answer at their declared addresses."""
+    ends = {name: declaration.servers[name].ssh for name in servers}
+    return tuple(f"{name} ({ssh.address}:{ssh.port})" for name, ssh in ends.items() if ask(ssh.address, ssh.port))
