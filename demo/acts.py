@@ -17,6 +17,7 @@ from demo.declare import write_declaration
 from demo.stage import CommandFailed, Stage, free_ports
 from demo.story import Story
 from dr.config_server.client import SiteClient
+from dr.errors import LifeboatError
 from tools.machines.source import SourceMachine
 
 SERVER = "shop1"
@@ -108,7 +109,7 @@ class Demo:
     def _agent_status(self) -> dict[str, Any]:
         try:
             status = SiteClient(self.stage.local / "site").status()
-        except Exception as error:  # noqa: BLE001 - any failure to ask is an answer here: not known yet
+        except LifeboatError as error:
             return {"mode": "unknown", "error": str(error)}
         return dict(status["servers"].get(SERVER, {}).get("agent") or {})
 

@@ -1,8 +1,8 @@
 """What is on this machine, seen without any help of Lifeboat: processes, mounts, files.
 
 The inventory is taken before the demo and after its cleaning up; the difference is what was left behind. A process
-belongs to the demo when its command line, working folder, environment or an open file names the demo's folder, so
-that other work on the same machine is not counted.
+belongs to the demo when its command line, working folder, environment or an open file names the demo's folder, and
+what the project's tests make beside it bears their own names, so that other work on the same machine is not counted.
 """
 
 from __future__ import annotations
@@ -35,9 +35,18 @@ def take(folder: Path, checkout: Path) -> Inventory:
     """Take the inventory of a demo that works in `folder` and was started from `checkout`."""
     return Inventory(
         processes=frozenset(_processes(str(folder))),
-        mounts=frozenset(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
+        mounts=frozenset(_mounts()),
         files=frozenset((*_files(folder), *_checkout_files(checkout))),
     )
+
+
+def _mounts() -> list[str]:
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return [point for point in points if not _of_a_test(point)]
+
+
+def _of_a_test(path: str) -> bool:
+    return "/pytest-" in path or "lifeboat-test-" in path
 
 
 def _processes(folder: str) -> list[str]:
@@ -61,7 +70,9 @@ def _files(folder: Path) -> list[str]:
     found = [str(folder)] if folder.exists() else []
     for place in WATCHED:
         if place.is_dir():
-            found += [str(p) for p in place.iterdir() if "lifeboat" in p.name and p != folder]
+            found += [
+                str(p) for p in place.iterdir() if "lifeboat" in p.name and p != folder and not _of_a_test(str(p))
+            ]
     return found
 
 

@@ -1,10 +1,10 @@
 """The demo's stage: its folder, a checkout of its own, and the commands a person would type.
 
-    FOLDER/checkout/    a copy of this checkout (burns with the site, and is made afresh after the fire)
-    FOLDER/plans/       the declaration, with this run's ports and host key (in git at a real company)
-    FOLDER/local/       LIFEBOAT_LOCAL: cloud/ plays Azure, site/ burns
-    FOLDER/source/      the protected server's disk and keys (burns)
-    FOLDER/safe/        the break-glass secret, and nothing else
+FOLDER/checkout/    a copy of this checkout (burns with the site, and is made afresh after the fire)
+FOLDER/plans/       the declaration, with this run's ports and host key (in git at a real company)
+FOLDER/local/       LIFEBOAT_LOCAL: cloud/ plays Azure, site/ burns
+FOLDER/source/      the protected server's disk and keys (burns)
+FOLDER/safe/        the break-glass secret, and nothing else
 """
 
 from __future__ import annotations
