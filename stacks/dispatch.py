@@ -77,15 +77,18 @@ def _site(name: StackName, declaration: Declaration, subscription: str) -> None:
 
 
 def _failover(name: StackName, declaration: Declaration, subscription: str) -> None:
+    from dr.failover.preflight import Checks, require  # noqa: PLC0415 - only this purpose reads the vault
+    from dr.target.inventory import exists  # noqa: PLC0415 - as above
     from dr.target.stores import open_store  # noqa: PLC0415 - loads the Azure SDK
-
-    from dr.failover.preflight import require_points  # noqa: PLC0415 - only this purpose reads the vault
     from stacks import failover  # noqa: PLC0415 - as above
 
     config = pulumi.Config("dr")
     run, selector = config.get("run") or "r1", config.get("point") or "latest"
     blueprint = compiler.failover(declaration, name.plan, run, selector, subscription)
-    require_points(blueprint, lambda: open_store(subscription, blueprint.storage_account), datetime.now(UTC))
+    checks = Checks(
+        lambda: open_store(subscription, blueprint.storage_account), lambda name: exists(subscription, name)
+    )
+    require(blueprint, subscription, checks, datetime.now(UTC))
     failover.program(blueprint, subscription, source_may_be_alive=config.get("sourceMayBeAlive"))
 
 

@@ -60,7 +60,7 @@ def _surroundings(plan: str, target: str, say: Say, report: Report) -> Surroundi
     from dr.local.stacks import prepare_stack  # noqa: PLC0415
     from dr.schema import load  # noqa: PLC0415
     from dr.target.folders import LOCAL_SUBSCRIPTION, Folders  # noqa: PLC0415
-    from dr.target.inventory import resource_ids  # noqa: PLC0415
+    from dr.target.inventory import exists, resource_ids  # noqa: PLC0415
     from dr.target.reach import reach  # noqa: PLC0415
     from dr.target.stores import open_store  # noqa: PLC0415
 
@@ -90,6 +90,7 @@ def _surroundings(plan: str, target: str, say: Say, report: Report) -> Surroundi
         store=lambda account: open_store(subscription, account),
         reach=reach,
         present=resource_ids,
+        exists=lambda name: exists(subscription, name),
         now=lambda: datetime.now(UTC),
         say=say,
         report=report,

@@ -32,15 +32,39 @@ class PreflightFailed(RunFailed):
     remedy = "nothing was changed; do what the lines above say and run the same command again"
 
 
-def require_points(blueprint: FailoverBlueprint, open_store: Callable[[], BlobStore], now: datetime) -> None:
-    """Check the plan against its vault. Raises `PreflightFailed` with every obstacle."""
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What the preflight asks: the vault, and whether a resource exists (None: this target cannot be asked)."""
+
+    open_store: Callable[[], BlobStore]
+    exists: Callable[[str], bool | None]  # by ARM id
+
+
+def require(blueprint: FailoverBlueprint, subscription: str, checks: Checks, now: datetime) -> None:
+    """Check the plan against vault and landing zone. Raises `PreflightFailed` with every obstacle."""
     try:
-        found = list(obstacles(blueprint, open_store(), now))
+        found = list(obstacles(blueprint, checks.open_store(), now))
     except LifeboatError as error:
         found = [Obstacle(f"the vault cannot be read: {error.message}", error.remedy or "make the vault reachable")]
+    found += missing_networks(blueprint, subscription, checks.exists)
     if found:
         lines = [f"{obstacle.what} (remedy: {obstacle.remedy})" for obstacle in found]
         raise PreflightFailed("\n".join([f"plan {blueprint.plan} cannot fail over:", *lines]))
+
+
+def missing_networks(
+    blueprint: FailoverBlueprint, subscription: str, exists: Callable[[str], bool | None]
+) -> Iterator[Obstacle]:
+    """Yield the subnets that the servers want and that are not there."""
+    servers = [server for group in blueprint.groups for server in group.servers]
+    for suffix in sorted({server.subnet_id_suffix for server in servers}):
+        if exists(f"/subscriptions/{subscription}{suffix}") is False:
+            wanted = ", ".join(server.server for server in servers if server.subnet_id_suffix == suffix)
+            yield Obstacle(
+                f"the subnet {suffix.rpartition('/')[2]} that {wanted} is to live in does not exist",
+                "`pulumi up` of the site's stack makes it; if the site is gone, add `--target '**Subnet**' "
+                "--target-dependents`, which leaves its servers alone",
+            )
 
 
 def obstacles(blueprint: FailoverBlueprint, store: BlobStore, now: datetime) -> Iterator[Obstacle]:

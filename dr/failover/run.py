@@ -23,7 +23,7 @@ from dr.compile import names
 from dr.compile.blueprint import FailoverBlueprint
 from dr.errors import Conflict, LifeboatError, Refused, RunFailed
 from dr.failover.engine import Event, Outcome, Stack
-from dr.failover.preflight import require_points
+from dr.failover.preflight import Checks, require
 from dr.failover.repair import HeldRun, locks, orphans, pending, run_of
 from dr.failover.result import Result, recovered
 from dr.failover.source import Answers, answering, answers
@@ -62,6 +62,7 @@ class Surroundings:
     store: Callable[[str], BlobStore]  # by account
     reach: Reach
     present: Callable[[str, str], Iterable[str]]  # (subscription, resource group) -> ARM ids
+    exists: Callable[[str], bool | None]  # by ARM id; None: this target cannot be asked
     now: Callable[[], datetime]
     say: Callable[[str], None]  # a line for people
     report: Callable[[Event], None]  # the engine's events
@@ -106,7 +107,8 @@ def fail_over(request: Request, around: Surroundings) -> Result:
         around.declaration, request.plan, decision.run, decision.selector, around.subscription
     )
     _require_dead_source(request, around, blueprint, decision)
-    require_points(blueprint, lambda: around.store(blueprint.storage_account), begun)
+    checks = Checks(lambda: around.store(blueprint.storage_account), around.exists)
+    require(blueprint, around.subscription, checks, begun)
     store = around.store(blueprint.storage_account)
     started = _started(store, blueprint, begun)
     around.prepare()
@@ -192,10 +194,10 @@ def _up(around: Surroundings) -> Outcome:
 
 def _failed(around: Surroundings, blueprint: FailoverBlueprint, outcome: Outcome) -> RunFailed:
     made = len([r for r in (around.engine.state() or {}).get("resources") or [] if r.get("custom")])
-    why = "interrupted" if outcome.interrupted else "failed"
+    why = "was interrupted" if outcome.interrupted else "failed"
     reasons = "\n".join(error for error in outcome.errors if error != "update failed")
     return RunFailed(
-        f"run {blueprint.run} of plan {blueprint.plan} was {why}: {reasons or 'no reason was given'}\n"
+        f"run {blueprint.run} of plan {blueprint.plan} {why}: {reasons or 'no reason was given'}\n"
         f"{made} resources of it stand in {blueprint.resource_group} and are kept",
         code="interrupted" if outcome.interrupted else "run-failed",
         remedy=f"`dr failover {blueprint.plan}` goes on where it stopped; `pulumi destroy -s {around.engine.stack}` "

@@ -27,3 +27,12 @@ def resource_ids(subscription: str, resource_group: str, folders: Folders | None
         if record["state"] == "ready" and record["id"].lower().startswith(scope):
             found.append(record["id"])
     return tuple(sorted(found))
+
+
+def exists(subscription: str, resource_id: str, folders: Folders | None = None) -> bool | None:
+    """Say whether a resource is there; None where this target cannot be asked."""
+    if subscription != LOCAL_SUBSCRIPTION:
+        return None
+    group = resource_id.split("/")[4]
+    wanted = resource_id.lower()
+    return any(found.lower() == wanted for found in resource_ids(subscription, group, folders))
