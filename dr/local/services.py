@@ -107,8 +107,7 @@ def status(folders: Folders) -> Iterator[Part]:
     yield _part("azurite", running, (folders.cloud / "azurite.json").exists(), endpoint)
     serve = _serve_identity(folders)
     live = serve if serve is not None and serve.alive() else None
-    configured = (folders.site / "config.json").exists()
-    yield _part("serve", live, serve is not None, "" if configured else "waits for `pulumi up -s site-local`")
+    yield _part("serve", live, serve is not None, _serve_says(folders) if live else "")
     for machine in machines(folders.machines):
         alive = machine.identity if machine.alive() else None
         ports = ", ".join(f"{guest} at 127.0.0.1:{host}" for guest, host in sorted(machine.ports.items()))
@@ -180,8 +179,19 @@ def _serve_identity(folders: Folders) -> ProcessIdentity | None:
         ) from error
 
 
+def _serve_says(folders: Folders) -> str:
+    """Return the state that the servers name themselves, with its cause and remedy if it is not the good one."""
+    try:
+        said = json.loads((folders.site / "serve.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return ""
+    parts = [said.get("state"), said.get("cause"), said.get("remedy") and f"remedy: {said['remedy']}"]
+    return "; ".join(part for part in parts if part)
+
+
 def _serve_file(folders: Folders) -> Path:
-    return folders.site / "serve.json"
+    # `serve.json` beside it is what the servers say about themselves.
+    return folders.site / "daemon.json"
 
 
 def _serve_log(folders: Folders) -> Path:
