@@ -64,6 +64,8 @@ class ConfigurationServer:
         """Listen, and return the port."""
         port = await self._listener.start()
         self._task = asyncio.create_task(self._look_for_points(), name="cuts")
+        # Opening the store loads the SDK, which takes seconds on a busy machine: not during the first question.
+        asyncio.get_running_loop().run_in_executor(self._threads, self._warm_up)
         log.info("configuration server listens site=%s port=%d", self.settings.site, port)
         return port
 
@@ -76,6 +78,10 @@ class ConfigurationServer:
                 await self._task
         self._heartbeats.save()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _warm_up(self) -> None:
+        with suppress(LifeboatError):  # whoever asks for the status is told
+            self._store()
 
     async def _newest(self, server: str) -> Newest:
         try:

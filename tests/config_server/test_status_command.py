@@ -1,0 +1,62 @@
+"""`dr status` as a person and a script see it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from dr.cli.main import dr
+from dr.errors import NotFound
+from tests.config_server.rig import RunningSite, build_site, running_site
+from tests.config_server.test_cuts_and_health import SCHEMA, STATUS
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
+    root = tmp_path_factory.mktemp("local")
+    build_site(root / "site")
+    with running_site(root / "site") as running:
+        yield running
+
+
+def dr_status(root: Path, *arguments: str) -> Result:
+    environment = {"LIFEBOAT_LOCAL": str(root), "PULUMI_CONFIG_PASSPHRASE": "x"}
+    return CliRunner().invoke(dr, ["status", *arguments], env=environment)
+
+
+def test_json_keeps_its_schema_and_degraded_is_exit_code_7(site: RunningSite) -> None:
+    site.agent()("POST", "/v1/agents/shop1/heartbeat", STATUS | {"mode": "initial-replication", "sent_bytes": 3 << 20})
+    answer = dr_status(site.folder.parent, "--json")
+    document = json.loads(answer.stdout)
+    SCHEMA.validate(document)
+    assert answer.exit_code == 7 and document["error"]["code"] == "degraded"
+    assert "shop1 initial-replication" in document["error"]["message"]
+
+
+def test_plain_lines_without_a_terminal_name_state_and_remedy(site: RunningSite) -> None:
+    site.agent()("POST", "/v1/agents/shop1/heartbeat", STATUS | {"sent_bytes": 3 << 20})
+    answer = dr_status(site.folder.parent, "shop1")
+    assert answer.exit_code == 7
+    lines = answer.stdout.splitlines()
+    assert lines[0] == "shop1  degraded  delta  no RPO  no point  backlog 0 B  sent 3 MiB"
+    assert lines[1].startswith("shop1: no-point: ") and lines[2].startswith("    remedy: ")
+    assert "db1" not in answer.stdout
+
+
+def test_a_server_that_is_not_protected_is_named(site: RunningSite) -> None:
+    answer = dr_status(site.folder.parent, "shop9")
+    assert isinstance(answer.exception, NotFound) and "shop1" in answer.exception.remedy
+
+
+def test_without_a_site_it_says_so_and_asks_the_vault(tmp_path: Path) -> None:
+    answer = dr_status(tmp_path, "--json")
+    document = json.loads(answer.stdout)
+    SCHEMA.validate(document)
+    assert answer.exit_code == 7 and document["source"] == "vault"
+    assert [state["code"] for state in document["states"]] == ["site-unreachable"]
+    # There is no vault on this machine either: that is named for each server, with what to do.
+    assert all(server["states"] and server["states"][0]["remedy"] for server in document["servers"].values())
