@@ -175,6 +175,8 @@ def _missing_key(document: Document, kind: str, path: Path, error: _Wrong) -> It
 
 
 def _not_exactly_one(document: Document, path: Path, error: _Wrong) -> Iterator[Finding]:
+    if not isinstance(error.value, dict):  # reported by `type`
+        return
     names = [choice["required"][0] for choice in error.demand]
     found = [name for name in names if name in error.value]
     if not found and any(closest(key, error.schema["properties"]) in names for key in _unknown(error)):

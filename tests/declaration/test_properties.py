@@ -27,7 +27,7 @@ from tests.declaration.estate import FILES, sources
 
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
 RUN = "20270102-030405-a1b2"
-MANY = settings(max_examples=30, deadline=None)
+MANY = settings(max_examples=20, deadline=None)
 
 
 def declare(**replaced: tuple[str, str]) -> Declaration:
@@ -72,7 +72,7 @@ def test_any_bytes_are_examined(content: bytes) -> None:
     assert examined.findings
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.sampled_from(sorted(FILES)),
     st.integers(0, 900),
@@ -122,7 +122,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_any_value_in_the_place_of_another_is_examined(data: st.DataObject) -> None:
     import json
