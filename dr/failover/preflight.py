@@ -62,8 +62,7 @@ def missing_networks(
             wanted = ", ".join(server.server for server in servers if server.subnet_id_suffix == suffix)
             yield Obstacle(
                 f"the subnet {suffix.rpartition('/')[2]} that {wanted} is to live in does not exist",
-                "`pulumi up` of the site's stack makes it; if the site is gone, add `--target '**Subnet**' "
-                "--target-dependents`, which leaves its servers alone",
+                "`pulumi up` of the site's stack makes it",
             )
 
 
