@@ -141,17 +141,24 @@ def parse_time(text: str) -> datetime:
     return moment
 
 
-def _validate(document: Any, name: str) -> None:
+def problems(document: Any) -> list[str]:
+    """Return how a JSON document breaks the schema; an empty list when it does not."""
     errors = sorted(_validator().iter_errors(document), key=lambda error: list(map(str, error.path)))
-    lines = [f"{'/'.join(map(str, error.path)) or 'document'}: {error.message}" for error in errors]
-    if not lines:
-        for field in ("cut_time", "created_time"):
-            try:
-                parse_time(document[field])
-            except ValueError as err:
-                lines.append(f"{field}: {err}")
-    if lines:
-        raise Corrupt(f"manifest {name} breaks its schema: {'; '.join(lines)}", code="manifest-invalid")
+    found = [f"{'/'.join(map(str, error.path)) or 'document'}: {error.message}" for error in errors]
+    if found:
+        return found
+    for field in ("cut_time", "created_time"):
+        try:
+            parse_time(document[field])
+        except ValueError as err:
+            found.append(f"{field}: {err}")
+    return found
+
+
+def _validate(document: Any, name: str) -> None:
+    found = problems(document)
+    if found:
+        raise Corrupt(f"manifest {name} breaks its schema: {'; '.join(found)}", code="manifest-invalid")
 
 
 @cache

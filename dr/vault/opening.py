@@ -23,7 +23,7 @@ from dr.errors import Conflict, Corrupt, NotFound, Refused
 from dr.vault import vhd
 from dr.vault.batch import DiskSpec
 from dr.vault.digests import DigestTable, table_blob_size
-from dr.vault.store import BlobStore
+from dr.vault.store import PAGE, BlobStore
 
 _READ_BYTES = 4 << 20
 
@@ -108,6 +108,25 @@ def writer_changed(server: str) -> Conflict:
         code="writer-changed",
         remedy="open the stream again and send again what was not stored",
     )
+
+
+def went_back(server: str, disk: str, found: int | None, known: int) -> Conflict:
+    """Return the error of a store that forgot what it acknowledged; `found` None: the replica itself."""
+    there = "is gone" if found is None else f"claims position {found}"
+    return Conflict(
+        f"{server}: the replica of disk {disk} {there}, but {known} was stored: the store went back",
+        code="store-went-back",
+        remedy="the agent resyncs by itself; no recovery point is claimed until it is done",
+    )
+
+
+def check_disks(server: str, disks: Sequence[DiskSpec]) -> None:
+    """Check that there are disks, each with a name of its own and whole sectors. `Refused` `disk-size`."""
+    if not disks or len({disk.name for disk in disks}) != len(disks):
+        raise Refused(f"{server}: there must be a disk, and each needs a name of its own", code="disk-size")
+    for disk in disks:
+        if disk.size_bytes <= 0 or disk.size_bytes % PAGE:
+            raise Refused(f"{server}: disk {disk.name} has {disk.size_bytes} bytes", code="disk-size")
 
 
 def create_missing(store: BlobStore, server: str, disk: DiskSpec, metadata: Mapping[str, str]) -> None:

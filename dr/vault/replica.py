@@ -32,12 +32,13 @@ from functools import partial
 from typing import Any, Self, TypeVar
 
 from dr.compile import names
-from dr.errors import Conflict, NotFound, Refused
+from dr.errors import Conflict, NotFound
 from dr.vault import manifest as manifests
 from dr.vault import opening
 from dr.vault.batch import Change, DiskSpec, Write, extents, plan_batch
 from dr.vault.digests import UNKNOWN, DigestTable
-from dr.vault.manifest import DiskPoint, Manifest, NotFrozen
+from dr.vault.drafting import Origin, draft_manifest, point_exists
+from dr.vault.manifest import DiskPoint, Manifest
 from dr.vault.store import BlobStore
 
 __all__ = ["DiskSpec", "ReplicaSet", "Write"]
@@ -101,7 +102,7 @@ class ReplicaSet:
         Errors: `Refused` `fenced` (older protection epoch) or `disk-size`, `Conflict` `disks-changed` or
         `writer-changed` (another opener was faster), `Corrupt` `replica-incomplete`, `Unreachable`.
         """
-        _check_disks(server, disks)
+        opening.check_disks(server, disks)
         replica = cls(
             store, server, site=site, protection_epoch=protection_epoch, disks=disks, facts=facts, clock=clock
         )
@@ -148,8 +149,8 @@ class ReplicaSet:
         """Make a recovery point of what is stored now and claim `sequence`, the cut's own place in the stream.
 
         `cut_info`: `number`, `kind`, `cut_time` (RFC 3339), and optionally `frozen` (mount points), `not_frozen`
-        (`{"name", "reason"}`), `freeze_ms`, `firmware`. Errors as `apply`, and `Conflict` `digests-unknown` or
-        `point-exists` (a replayed cut: claim its position with `apply([], sequence)` and go on).
+        (`{"name", "reason"}`), `freeze_ms`, `firmware`, `facts`. Errors as `apply`, and `Refused` `cut-invalid`,
+        `Conflict` `digests-unknown` or `point-exists` (a replayed cut: claim its position with `apply([], sequence)`).
         """
         with self._lock:
             self._make_ready()
@@ -254,13 +255,13 @@ class ReplicaSet:
     def _not_ours(self, disk: DiskSpec, position: int) -> Conflict:
         if opening.superseded(self._store, self.server, self._claim):
             return opening.writer_changed(self.server)
-        return _went_back(self.server, disk, position, self._positions[disk.name])
+        return opening.went_back(self.server, disk.name, position, self._positions[disk.name])
 
     def _raise_if_final(self) -> None:
         if self._state is _State.LOST:
             raise opening.writer_changed(self.server)
         if self._state is _State.WENT_BACK:
-            raise _went_back(self.server, self.disks[0], None, self.sequence)
+            raise opening.went_back(self.server, self.disks[0].name, None, self.sequence)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -274,7 +275,7 @@ class ReplicaSet:
             raise opening.writer_changed(self.server) from err
         except NotFound as err:
             self._state = _State.WENT_BACK
-            raise _went_back(self.server, self.disks[0], None, self.sequence) from err
+            raise opening.went_back(self.server, self.disks[0].name, None, self.sequence) from err
         except BaseException:
             self._state = _State.UNSURE
             raise
@@ -343,32 +344,13 @@ class ReplicaSet:
     # Recovery points
 
     def _draft(self, cut: Mapping[str, Any], sequence: int) -> Manifest:
-        """Return the manifest without snapshots; checks what the cut says before anything is made."""
-        try:
-            number, kind = int(cut["number"]), str(cut["kind"])
-            cut_time = manifests.whole_milliseconds(manifests.parse_time(str(cut["cut_time"])))
-        except (KeyError, ValueError) as err:
-            raise Refused(f"{self.server}: a cut without a usable {err}", code="cut-invalid") from err
-        draft = Manifest(
-            id=names.point_id(self.server, self.protection_epoch, number),
-            server=self.server,
-            site=self._site,
-            protection_epoch=self.protection_epoch,
-            number=number,
-            kind=kind,
-            cut_time=cut_time,
-            created_time=manifests.whole_milliseconds(self._clock()),
+        return draft_manifest(
+            Origin(self.server, self._site, self.protection_epoch, self.writer_epoch, self._facts),
+            cut,
             sequence=sequence,
-            writer_epoch=self.writer_epoch,
-            frozen=tuple(cut.get("frozen", ())),
-            not_frozen=tuple(NotFrozen(str(i["name"]), str(i["reason"])) for i in cut.get("not_frozen", ())),
-            freeze_ms=cut.get("freeze_ms", 0),
-            firmware=cut.get("firmware") or self._facts.get("firmware") or "unknown",
-            facts=self._facts,
-            disks=tuple(self._disk_point(disk, "-", "-") for disk in self.disks),
+            now=self._clock(),
+            disks=[self._disk_point(disk, "-", "-") for disk in self.disks],
         )
-        manifests.to_bytes(draft)
-        return draft
 
     def _disk_point(self, disk: DiskSpec, snapshot: str, digests_snapshot: str) -> DiskPoint:
         return DiskPoint(
@@ -389,7 +371,7 @@ class ReplicaSet:
             return None
         if self._attempted_manifest == (draft.blob, content):
             return manifests.from_bytes(content, draft.blob)
-        raise _point_exists(draft.blob)
+        raise point_exists(draft.blob)
 
     def _with_snapshots(self, draft: Manifest) -> Manifest:
         blobs = self._blobs()
@@ -408,7 +390,7 @@ class ReplicaSet:
         except Conflict as err:
             # A retried request may meet its own first attempt; the snapshots' ids make the content unique.
             if self._store.get(names.MANIFESTS, blob)[0] != content:
-                raise _point_exists(blob) from err
+                raise point_exists(blob) from err
 
     def _finish_cut(self, sequence: int) -> None:
         with self._changing():
@@ -438,24 +420,3 @@ class ReplicaSet:
             # A lost lease explains the others, so it is the one to tell.
             raise next((error for error in failures if isinstance(error, Conflict)), failures[0])
         return [future.result() for future in running]
-
-
-def _check_disks(server: str, disks: Sequence[DiskSpec]) -> None:
-    if not disks or len({disk.name for disk in disks}) != len(disks):
-        raise Refused(f"{server}: disks need names of their own, and there must be one at least", code="disk-size")
-    for disk in disks:
-        if disk.size_bytes <= 0 or disk.size_bytes % 512:
-            raise Refused(f"{server}: disk {disk.name} has {disk.size_bytes} bytes", code="disk-size")
-
-
-def _went_back(server: str, disk: DiskSpec, found: int | None, known: int) -> Conflict:
-    there = "is gone" if found is None else f"claims position {found}"
-    return Conflict(
-        f"{server}: the replica of disk {disk.name} {there}, but {known} was stored: the store went back",
-        code="store-went-back",
-        remedy="the agent resyncs by itself; no recovery point is claimed until it is done",
-    )
-
-
-def _point_exists(blob: str) -> Conflict:
-    return Conflict(f"recovery point {blob} exists already", code="point-exists", remedy="number the next cut higher")

@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from azure.core.exceptions import AzureError
@@ -46,8 +46,26 @@ class Azurite:
 def running_azurite(folder: Path, account: str | None = None) -> Iterator[Azurite]:
     port, unused = _free_ports(2)
     account, key = account or f"test{secrets.token_hex(6)}", base64.b64encode(secrets.token_bytes(48)).decode()
+    with _process(folder, port, account, key) as process:
+        azurite = Azurite(process.pid, port, unused, account, key)
+        _wait_until_it_answers(azurite, process, folder / "log")
+        _make_containers(azurite)
+        yield azurite
+
+
+@contextmanager
+def restarted(azurite: Azurite, folder: Path) -> Iterator[Azurite]:
+    """Start Azurite again over the data that a killed one left, at the same address."""
+    with _process(folder, azurite.port, azurite.account, azurite.key) as process:
+        again = replace(azurite, pid=process.pid)
+        _wait_until_it_answers(again, process, folder / "log")
+        yield again
+
+
+@contextmanager
+def _process(folder: Path, port: int, account: str, key: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [str(PROGRAM), "--silent", "--location", str(folder), "--blobPort", str(port)]
-    with (folder / "log").open("wb") as log:
+    with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
             [*command, "--skipApiVersionCheck", "--disableTelemetry"],
             env={**os.environ, "AZURITE_ACCOUNTS": f"{account}:{key}"},
@@ -55,17 +73,22 @@ def running_azurite(folder: Path, account: str | None = None) -> Iterator[Azurit
             stderr=log,
         )
     try:
-        azurite = Azurite(process.pid, port, unused, account, key)
-        _make_containers(azurite, process, folder / "log")
-        yield azurite
+        yield process
     finally:
         process.terminate()
         process.wait(20)
 
 
-def _make_containers(azurite: Azurite, process: subprocess.Popen[bytes], log: Path) -> None:
+def _make_containers(azurite: Azurite) -> None:
     service = BlobServiceClient(azurite.url, credential=azurite.credential, retry_total=0)
-    deadline = time.monotonic() + 40
+    for name in CONTAINERS:
+        service.create_container(name)
+    service.close()
+
+
+def _wait_until_it_answers(azurite: Azurite, process: subprocess.Popen[bytes], log: Path) -> None:
+    service = BlobServiceClient(azurite.url, credential=azurite.credential, retry_total=0)
+    deadline = time.monotonic() + 60
     while True:
         try:
             service.get_service_properties()
@@ -74,8 +97,6 @@ def _make_containers(azurite: Azurite, process: subprocess.Popen[bytes], log: Pa
             if process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"Azurite did not start: {log.read_text()}") from None
             time.sleep(0.1)
-    for name in CONTAINERS:
-        service.create_container(name)
     service.close()
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,7 +28,7 @@ from dr.vault.points import resolve
 from dr.vault.replica import DiskSpec, ReplicaSet, Write
 from dr.vault.store import BlobStore
 from dr.vault.verify import verify_point
-from tests.vault.azurite import Azurite, running_azurite
+from tests.vault.azurite import Azurite, restarted, running_azurite
 
 CHECKOUT = Path(__file__).parents[2]
 SIZE = 24 << 20
@@ -124,6 +125,44 @@ def test_a_frozen_store_then_the_same_call_again(azurite: Azurite) -> None:
     assert store.read(names.REPLICAS, "two/os.vhd", 0, CHUNK_BYTES) == b"3" * CHUNK_BYTES
     replica.close()
     store.close()
+
+
+def test_a_killed_azurite_that_forgot_is_a_named_state_and_heals(tmp_path: Path) -> None:
+    """Killed with -9 it goes back to its last autosave; the writer must notice, and the next one start from there."""
+    with running_azurite(tmp_path) as azurite:
+        store = azurite.open(answer_seconds=5)
+        replica = open_replica(store, "shop1")
+        replica.apply([write(0, b"1" * CHUNK_BYTES)], 1)
+        while True:
+            _wait_for_autosave(tmp_path)
+            begun, stored = time.monotonic(), replica.sequence
+            content = bytes([stored % 256]) * CHUNK_BYTES
+            replica.apply([write(0, content), write(9, content)], stored + 1)
+            if time.monotonic() - begun < 3:  # else the next autosave may have come in between
+                break
+        os.kill(azurite.pid, signal.SIGKILL)
+    with restarted(azurite, tmp_path):
+        with pytest.raises(Conflict) as conflict:
+            replica.apply([write(1, b"3" * CHUNK_BYTES)], stored + 2)
+        assert conflict.value.code == "store-went-back"
+        assert not replica.verify_position()
+        healed = open_replica(store, "shop1")
+        assert healed.sequence == stored
+        healed.apply([write(0, content), write(9, content)], stored + 3)
+        assert verify_point(store, healed.cut(cut_info(1), stored + 4)) == []
+        healed.close()
+        replica.close()
+        store.close()
+
+
+def _wait_for_autosave(folder: Path) -> None:
+    database = folder / "__azurite_db_blob__.json"
+    before = database.stat().st_mtime_ns if database.exists() else 0
+    deadline = time.monotonic() + 40
+    while not database.exists() or database.stat().st_mtime_ns == before:
+        assert time.monotonic() < deadline, "Azurite never saved"
+        time.sleep(0.02)
+    time.sleep(0.3)  # the file appears before the whole of it is written
 
 
 def test_open_store_and_dr_points(

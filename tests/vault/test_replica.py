@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -296,3 +297,61 @@ def test_unknown_digests_forbid_a_point(store: MemoryBlobStore, replica: Replica
     assert conflict.value.code == "digests-unknown"
     replica.apply([write("os", 1, content(3))], 3)
     replica.cut(cut_info(1), 4)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"number": None},
+        {"number": 0},
+        {"kind": ""},
+        {"cut_time": "noon"},
+        {"cut_time": 5},
+        {"not_frozen": ["swap"]},
+        {"freeze_ms": -1},
+        {"firmware": "openboot"},
+        {"facts": 7},
+    ],
+)
+def test_a_cut_that_makes_no_manifest_is_refused_before_snapshots(
+    store: MemoryBlobStore, replica: ReplicaSet, wrong: dict[str, Any]
+) -> None:
+    store.calls.clear()
+    with pytest.raises(Refused) as refused:
+        replica.cut({**cut_info(1), **wrong}, 1)
+    assert refused.value.code == "cut-invalid"
+    assert store.calls == []
+    replica.cut(cut_info(1), 1)
+
+
+def test_two_openers_at_once_never_both_win() -> None:
+    """Whatever the interleaving, at most one can still write, and its pages and digests agree."""
+    for _ in range(30):
+        store = MemoryBlobStore()
+        open_replica(store).close()
+        opened: list[ReplicaSet] = []
+
+        def attempt(name: str, store: MemoryBlobStore = store, opened: list[ReplicaSet] = opened) -> None:
+            try:
+                opened.append(open_replica(store, process_server=name))
+            except Conflict as err:
+                assert err.code == "writer-changed"
+
+        threads = [threading.Thread(target=attempt, args=(f"ps{n}",)) for n in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wrote = []
+        for number, replica in enumerate(opened):
+            try:
+                replica.apply([write("os", 1, content(number))], 1)
+                wrote.append(number)
+            except Conflict as err:
+                assert err.code == "writer-changed"
+            replica.close()
+        assert len(wrote) <= 1
+        assert_digests_are_true(store)
+        last = open_replica(store)
+        last.apply([write("os", 1, content(9))], 2)
+        last.close()

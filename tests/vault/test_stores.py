@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import time
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dr.errors import Unreachable
+from dr.errors import Refused, Unreachable
 from dr.vault.azure import AzureBlobStore
 from dr.vault.memory import MemoryBlobStore
 from dr.vault.store import BlobStore
@@ -47,6 +48,16 @@ def test_a_store_that_is_not_there_is_unreachable_within_seconds(azurite: Azurit
             call()
         assert error.value.code == "store-unavailable"
         assert time.monotonic() - start < 10
+    store.close()
+
+
+@pytest.mark.real
+def test_a_wrong_key_is_refused_and_not_taken_for_an_outage(azurite: Azurite) -> None:
+    wrong = base64.b64encode(b"x" * 48).decode()
+    store = AzureBlobStore(azurite.url, {"account_name": azurite.account, "account_key": wrong})
+    with pytest.raises(Refused) as error:
+        store.put("runs", "x", b"")
+    assert wrong not in error.value.message
     store.close()
 
 
