@@ -28,7 +28,7 @@ AGENT_MEMORY_BYTES = 128 << 20
 CATALOGUE: Mapping[str, tuple[bool, str, str]] = {
     "no-root": (True, "the user is not root and cannot become root by `sudo -n`",
                 "allow it without a password (`USER ALL=(root) NOPASSWD: ALL` in /etc/sudoers.d), or declare root"),
-    "machine-unsupported": (True, "the processor is not x86-64", "the agent's package is made for x86-64 only"),
+    "machine-unsupported": (True, "the processor is not x86-64", "none; only x86-64 servers are recovered so far"),
     "python-missing": (True, "no Python 3.9 to 3.13 with its whole standard library under /usr/bin",
                        "install it from the distribution (Debian: python3; RHEL 8: python39); a source without one "
                        "is too old for the agent"),

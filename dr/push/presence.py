@@ -129,8 +129,8 @@ KEY_PUBLIC = Probe("key-public", f"openssl pkey -in {layout.KEY} -pubout", parse
 _PROPERTIES = "ActiveState,SubState,UnitFileState,NeedDaemonReload,MainPID,NRestarts"
 UNIT = Probe(
     "unit",
-    f"""systemctl show {layout.UNIT} -p {_PROPERTIES}
-pid=$(systemctl show {layout.UNIT} -p MainPID); pid=${{pid#MainPID=}}
+    f"""shown=$(systemctl show {layout.UNIT} -p {_PROPERTIES}); echo "$shown"
+pid=$(echo "$shown" | sed -n 's/^MainPID=//p')
 [ "${{pid:-0}}" != 0 ] && tr '\\000' '\\n' </proc/$pid/environ | sed -n 's/^{layout.DIGEST_VARIABLE}=/Digest=/p'""",
     parse_unit,
 )

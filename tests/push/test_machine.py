@@ -13,6 +13,7 @@ from dr.compile.blueprint import DiskBlueprint, ProtectionBlueprint
 from dr.push.connection import connect
 from dr.push.facts import gather
 from dr.push.install import inspect, install, remove
+from dr.push.package import build_package
 from tests.push.rig import free_port
 from tools.machines.source import SSH, SourceMachine, wait_for
 
@@ -43,14 +44,14 @@ def declaration(machine: SourceMachine) -> ProtectionBlueprint:
 
 
 @pytest.mark.vm
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_install_work_update_and_remove_on_a_real_machine(tmp_path: Path, authority: Authority) -> None:
     package = tmp_path / "agent.pyz"
     with zipfile.ZipFile(package, "w") as archive:
         archive.write(Path(__file__).parent / "exercise.py", "__main__.py")
     with SourceMachine.create(tmp_path / "shop1", name="shop1") as machine:
         machine.start()
-        machine.wait_ssh()
+        machine.wait_ssh(timeout_seconds=600)
         server = declaration(machine)
 
         with connect(server) as connection:
@@ -77,10 +78,24 @@ def test_install_work_update_and_remove_on_a_real_machine(tmp_path: Path, author
         install(server, site="harbour", authority=authority, package=package, protection_epoch=1)
         wait_for("the update's start", lambda: _read(machine, "starts") == "xxx", timeout_seconds=60)
 
+        real = tmp_path / "real.pyz"
+        build_package(real)
+        updated = install(server, site="harbour", authority=authority, package=real, protection_epoch=1)
+        assert updated.problems == ()
+        wait_for("the tracker", lambda: _traces(machine), timeout_seconds=120)
+        again = install(server, site="harbour", authority=authority, package=real, protection_epoch=1)
+        assert (again.changed, again.problems) == ((), ()), machine.run("sudo journalctl -u lifeboat-agent -n 30")
+
         assert remove(server)
         assert inspect(server) is None
         after = machine.run(INVENTORY)
         assert set(after.splitlines()) ^ set(before.splitlines()) == set()
+
+
+def _traces(machine: SourceMachine) -> bool:
+    """Whether the real agent made its ring and map under the unit's hardening."""
+    ring = "/sys/kernel/tracing/instances/lifeboat/events/block/block_rq_complete/enable"
+    return machine.ssh(f"sudo grep -q 1 {ring} && sudo test -s /run/lifeboat/os.map").status == 0
 
 
 def _read(machine: SourceMachine, name: str) -> str:
