@@ -7,7 +7,8 @@
 
 Rules kept here: the machine reaches this host only as 10.0.2.2, and this host reaches the machine only through
 loopback ports; a picture is taken while no instruction of the machine runs, and what it shows is never written
-again; after `kill` no process is left, and the files go with the folder.
+again; after `kill`, and after the end of the thread that called `start`, no process is left; the files go with the
+folder.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class SourceMachine:
     firmware: str = "bios"
     memory_mib: int = 512
     ports: dict[int, int] = field(default_factory=dict)
+    memory: tuple[str, ...] = ()  # QEMU's arguments where the memory is a file (see `saved.py`)
     _process: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -140,7 +142,9 @@ class SourceMachine:
             raise PrerequisiteMissing("qemu-system-x86_64 is not installed", remedy="run `make setup`")
         with (self.folder / "qemu.log").open("wb") as log:
             self._process = subprocess.Popen(
-                [program, *self.arguments()],
+                # Should this process be killed, nobody is left to call `kill`: the machine goes with the thread that
+                # started it.
+                ["setpriv", "--pdeathsig", "KILL", program, *self.arguments()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -154,6 +158,7 @@ class SourceMachine:
         path, kind = self.layers[-1]
         forwards = "".join(f",hostfwd=tcp:{HOST}:{host}-:{guest}" for guest, host in self.ports.items())
         arguments = ["-name", identity.name, "-machine", "q35", "-m", f"{self.memory_mib}", "-smp", "2", "-cpu", "max"]
+        arguments += self.memory
         arguments += ["-accel", os.environ.get("LIFEBOAT_ACCEL") or ACCELERATOR]
         arguments += ["-nodefaults", "-no-user-config", "-display", "none", "-device", "virtio-rng-pci"]
         arguments += ["-smbios", f"type=1,manufacturer=Lifeboat,product=Physical,uuid={identity.smbios_uuid}"]
