@@ -8,7 +8,8 @@
 
 Rules:
 - `serve.json` in the site's folder says which process serves and in which state; it goes when the process ends.
-- A changed list of servers is followed in place; changed ports, accounts or certificates make both listen anew.
+- A changed list of servers and renewed certificates are followed in place; changed ports, accounts or another CA make
+  both listen anew. What is just being written is looked at again before it counts.
 - Ending needs no store: what is not stored stays in the spool.
 """
 
@@ -19,6 +20,7 @@ import fcntl
 import json
 import logging
 import os
+import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -42,7 +44,7 @@ log = logging.getLogger("dr.site")
 
 LOOK_SECONDS = 0.5
 READY_FILE = "serve.json"
-TLS_FILES = ("tls/ca.crt", "tls/server.crt", "tls/server.key")
+CONFIG, CA, CERTIFICATE, KEY = "config.json", "tls/ca.crt", "tls/server.crt", "tls/server.key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,10 @@ class SiteServers:
     def __init__(self, folders: Folders, roles: Roles = Roles()) -> None:
         self._folders, self._site, self._roles = folders, folders.site, roles
         self._settings: SiteSettings | None = None
-        self._stamps: tuple[object, ...] = ()
+        self._context: ssl.SSLContext | None = None
+        self._stamps: tuple[object, ...] = ()  # of what is served
+        self._seen: tuple[object, ...] = ()  # of the look before
+        self._authority = b""
         self._process_server: ProcessServer | None = None
         self._configuration_server: ConfigurationServer | None = None
         self._state = ""
@@ -93,18 +98,23 @@ class SiteServers:
 
     async def _follow(self) -> None:
         """Bring what runs in line with what the folder says."""
-        stamps = tuple(_stamp(self._site / name) for name in ("config.json", *TLS_FILES))
-        if stamps == self._stamps and self._state == "serving":
+        stamps = tuple(_stamp(self._site / name) for name in (CONFIG, CA, CERTIFICATE, KEY))
+        settled, self._seen = stamps == self._seen or not self._seen, stamps
+        if (stamps == self._stamps and self._state == "serving") or not settled:
             return
         try:
-            new = site_settings.load(self._site / "config.json")
+            new = site_settings.load(self._site / CONFIG)
             if any(stamp is None for stamp in stamps):
                 raise WaitingForSite("the site's certificates are not there yet")
-            if self._settings is not None and new.same_process(self._settings) and stamps[1:] == self._stamps[1:]:
+            authority = (self._site / CA).read_bytes()
+            same = self._settings is not None and new.same_process(self._settings)
+            if same and self._context is not None and authority == self._authority:
+                self._context.load_cert_chain(self._site / CERTIFICATE, self._site / KEY)
                 await self._change_servers(new)
             else:
                 await self._stop_servers()
                 await self._start_servers(new)
+            self._authority = authority
             self._settings, self._stamps = new, stamps
             self._tell("serving", "", "")
         except WaitingForSite as waiting:
@@ -119,7 +129,7 @@ class SiteServers:
             self._tell("cannot-listen", error.strerror or str(error), remedy)
 
     async def _start_servers(self, new: SiteSettings) -> None:
-        context = server_context(*(self._site / name for name in ("tls/server.crt", "tls/server.key", "tls/ca.crt")))
+        self._context = context = server_context(self._site / CERTIFICATE, self._site / KEY, self._site / CA)
         source = partial(open_store, new.subscription, new.storage_account, self._folders)
         if self._roles.process_server:
             spool = ProcessServerSettings(
@@ -146,7 +156,7 @@ class SiteServers:
         log.info("servers now: %s", ", ".join(sorted(new.servers)) or "none")
 
     async def _stop_servers(self) -> None:
-        self._settings = None
+        self._settings = self._context = None
         servers = (self._configuration_server, self._process_server)
         self._configuration_server = self._process_server = None
         for server in servers:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -19,6 +21,7 @@ from dr.vault.batch import DiskSpec
 MAX_BODY_BYTES = 8 << 20
 MAX_WAIT_SECONDS = 30
 MAX_DISKS = 64
+UPLOADS = 4  # of one server at a time; bounds the memory that one agent may take
 
 FindWriter = Callable[[str], ServerWriter | None]
 
@@ -26,6 +29,8 @@ FindWriter = Callable[[str], ServerWriter | None]
 def application(site: str, find: FindWriter, all_writers: Callable[[], list[ServerWriter]]) -> web.Application:
     """Return the application; `find` gives the writer of a protected server."""
     app = https.application(site, max_body_bytes=MAX_BODY_BYTES)
+    # An agent sends one segment at a time; more than one only while a broken connection runs into its deadline.
+    uploads: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(UPLOADS))
 
     def writer_for(request: web.Request) -> ServerWriter:
         server = request.match_info["server"]
@@ -49,8 +54,9 @@ def application(site: str, find: FindWriter, all_writers: Callable[[], list[Serv
         protection_epoch = number(request.match_info["epoch"], "protection epoch", lowest=1)
         sequence = number(request.match_info["sequence"], "sequence", lowest=1)
         writer_epoch = number(request.query.get("writer_epoch"), "writer_epoch", lowest=1)
-        body = await https.read_body(request, MAX_BODY_BYTES)
-        position = await writer.append(protection_epoch, sequence, writer_epoch, body)
+        async with uploads[writer.server]:
+            body = await https.read_body(request, MAX_BODY_BYTES)
+            position = await writer.append(protection_epoch, sequence, writer_epoch, body)
         return web.json_response({"received": position.received, "stored": position.stored})
 
     async def get_position(request: web.Request) -> web.Response:

@@ -7,6 +7,8 @@ import json
 import os
 import random
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -16,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from dr.certificates.tls import client_context
 from dr.config_server.client import SiteClient
 from dr.target.folders import Folders
 from dr.target.secrets import FolderKeyStore
 from dr.vault.points import list_points
-from tests.config_server.rig import build_site
+from tests.config_server.rig import build_site, certify
 from tests.config_server.test_cuts_and_health import SCHEMA
 from tests.process_server.scripted import Disks, content_of, cut_segment
 from tests.process_server.test_api import OPEN, SEGMENTS, STREAM
@@ -172,7 +175,10 @@ class Agent:
 def test_it_waits_for_the_site_follows_it_and_ends_without_a_store(serve: Serve, azurite: Azurite) -> None:
     serve.start()
     serve.wait("waiting-for-site")
-    build_site(serve.folders.site)
+    ca = build_site(serve.folders.site)
+    renewed = serve.folders.root / "renewed"
+    renewed.mkdir()
+    certify(renewed / "server", ca, "lifeboat://hq/server/ps1")
     serve.wait("serving")
     document = SiteClient(serve.folders.site).status()
     SCHEMA.validate(document)
@@ -180,6 +186,10 @@ def test_it_waits_for_the_site_follows_it_and_ends_without_a_store(serve: Serve,
     del config["servers"]["db1"]
     (serve.folders.site / "config.json").write_text(json.dumps(config))
     until(lambda: list(SiteClient(serve.folders.site).status()["servers"]) == ["shop1"])
+    for suffix in ("crt", "key"):
+        (serve.folders.site / f"tls/server.{suffix}").write_bytes((renewed / f"server.{suffix}").read_bytes())
+    until(lambda: _serial_of(config["configuration_server"]["port"]) == _serial(renewed / "server.crt"))
+    assert "process server listens" not in serve.log.read_text().split("servers now", 1)[1]
     second = Serve(serve.folders.root)
     second.start()
     assert second.process is not None and second.process.wait(30) == 6
@@ -203,7 +213,7 @@ def test_killed_at_any_moment_nothing_received_is_lost(serve: Serve, azurite: Az
     serve.wait("serving")
     disks = Disks()
     agent = Agent(serve.folders.site, disks)
-    for round_number in range(5):
+    for round_number in range(4):
         if round_number % 2:
             agent.position()
             os.kill(azurite.pid, signal.SIGSTOP)  # now only the spool can hold what is received
@@ -226,6 +236,21 @@ def test_killed_at_any_moment_nothing_received_is_lost(serve: Serve, azurite: Az
     assert newest.number == last and agent.position()["last_point"] == newest.id
     store.close()
     assert serve.end() == 0
+
+
+def _serial(path: Path) -> int:
+    return x509.load_pem_x509_certificate(path.read_bytes()).serial_number
+
+
+def _serial_of(port: int) -> int:
+    """Return the serial number of the certificate that a listener shows to anybody."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", port), 10) as raw,
+        context.wrap_socket(raw, server_hostname="127.0.0.1") as connection,
+    ):
+        return x509.load_der_x509_certificate(connection.getpeercert(binary_form=True) or b"").serial_number
 
 
 def _nothing_readable(spool: Path, disks: Disks) -> None:
