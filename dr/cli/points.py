@@ -174,10 +174,13 @@ def _show_points(report: dict[str, Any]) -> None:
         return
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415 - names come from servers: no markup, no control characters
 
-    table = Table("point", "cut at", "age", "kind", "disks", "not frozen", title=f"{report['server']} ({where})")
+    table = Table(title=f"{report['server']} ({where})")
+    for heading in ("point", "cut at", "age", "kind", "disks", "not frozen"):
+        table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     Console().print(table)
 
 

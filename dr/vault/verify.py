@@ -14,6 +14,7 @@ from dr.errors import Corrupt
 from dr.vault import vhd
 from dr.vault.digests import CHUNK_BYTES, UNKNOWN, ZERO, DigestTable, digest, table_blob_size
 from dr.vault.manifest import DiskPoint, Manifest
+from dr.vault.opening import read_ranges
 from dr.vault.store import BlobStore
 
 _THREADS = 8
@@ -58,16 +59,9 @@ def _verify_disk(store: BlobStore, disk: DiskPoint) -> Iterator[Mismatch]:
 
 def _table(store: BlobStore, disk: DiskPoint) -> DigestTable:
     data = bytearray(table_blob_size(disk.size_bytes))
-    for offset, content in _read_ranges(store, disk.digests_blob, disk.digests_snapshot):
+    for offset, content in read_ranges(store, names.REPLICAS, disk.digests_blob, snapshot=disk.digests_snapshot):
         data[offset : offset + len(content)] = content
     return DigestTable(disk.size_bytes, bytes(data))
-
-
-def _read_ranges(store: BlobStore, blob: str, snapshot: str) -> Iterator[tuple[int, bytes]]:
-    for start, length in store.page_ranges(names.REPLICAS, blob, snapshot=snapshot):
-        for offset in range(start, start + length, _PIECE_BYTES):
-            size = min(_PIECE_BYTES, start + length - offset)
-            yield offset, store.read(names.REPLICAS, blob, offset, size, snapshot=snapshot)
 
 
 def _pieces_with_pages(store: BlobStore, disk: DiskPoint) -> set[int]:
