@@ -137,7 +137,8 @@ def _show(result: Result) -> None:
         for port, endpoint in server.endpoints.items():
             click.echo(f"    port {port}: {endpoint}")
     rto = result.rto_seconds
-    measured = "not measured: the plan has no health check" if rto is None else f"{rto:.0f} s"
-    click.echo(f"plan {result.plan}, run {result.run}: healthy; RPO {result.rpo_seconds:.0f} s, RTO {measured}")
+    state = "healthy" if result.healthy else "booted, health unknown: the plan declares no health check"
+    measured = "" if rto is None else f", RTO {rto:.0f} s"
+    click.echo(f"plan {result.plan}, run {result.run}: {state}; RPO {result.rpo_seconds:.0f} s{measured}")
     if result.source_may_be_alive:
         click.echo("source may be alive: its shutdown was not confirmed; keep it switched off", err=True)

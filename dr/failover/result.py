@@ -46,6 +46,11 @@ class Result:
         passed = [moment for server in self.servers for moment in server.passed_at]
         return (max(passed) - self.started).total_seconds() if passed else None
 
+    @property
+    def healthy(self) -> bool | None:
+        """True: every health check passed, or there would be no result; None: none is declared."""
+        return True if any(server.passed_at for server in self.servers) else None
+
     def as_dict(self) -> dict[str, Any]:
         rto = self.rto_seconds
         return {
@@ -70,7 +75,7 @@ class Result:
             ],
             "changes": self.changes,
             "source_may_be_alive": self.source_may_be_alive,
-            "healthy": True,
+            "healthy": self.healthy,
         }
 
 
