@@ -17,8 +17,20 @@ _WORDS = {
     "azure-native:compute:VirtualMachine": "VM",
     "azure-native:network:NetworkInterface": "NIC",
 }
-_DOING = {"create": "making", "create-replacement": "making", "update": "changing", "delete": "removing"}
-_DONE = {"create": "made", "create-replacement": "made", "update": "changed", "delete": "removed"}
+_DOING = {
+    "create": "making",
+    "create-replacement": "making",
+    "update": "changing",
+    "delete": "removing",
+    "delete-replaced": "removing",
+}
+_DONE = {
+    "create": "made",
+    "create-replacement": "made",
+    "update": "changed",
+    "delete": "removed",
+    "delete-replaced": "removed",
+}
 
 
 @dataclass(slots=True)

@@ -38,7 +38,8 @@ class Result:
     @property
     def rpo_seconds(self) -> float:
         """Start of the failover minus the oldest point used."""
-        return max(((self.started - server.cut_time).total_seconds() for server in self.servers), default=0.0)
+        lost = ((self.started - server.cut_time).total_seconds() for server in self.servers)
+        return max(0.0, *lost)  # a run that changed to a newer point lost nothing
 
     @property
     def rto_seconds(self) -> float | None:
