@@ -137,7 +137,8 @@ def machines(folder: Path) -> Iterator[Machine]:
 
 def start(folder: Path, spec: MachineSpec, accelerator: Accelerator) -> Machine:
     """Start a machine in `folder` and return it when its processor runs. `RunFailed` with QEMU's last words."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for one in (folder.parent, folder):
+        one.mkdir(mode=0o700, parents=True, exist_ok=True)
     if spec.uefi:
         _lay_out_variables(folder)
     for attempt in range(PORT_ATTEMPTS):

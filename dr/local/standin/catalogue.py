@@ -12,6 +12,7 @@ from dr.local.standin.network import NetworkInterface, SecurityGroup, Subnet, Vi
 from dr.local.standin.storage import BlobContainer, BlobServiceProperties, StorageAccount
 from dr.local.tools import cache
 
+# What a type refers to stands before it, so that a resource group is emptied from the end.
 KINDS: dict[str, Kind] = {
     kind.resource_type: kind
     for kind in (
@@ -21,9 +22,9 @@ KINDS: dict[str, Kind] = {
         StorageAccount(),
         BlobServiceProperties(),
         BlobContainer(),
+        SecurityGroup(),
         VirtualNetwork(),
         Subnet(),
-        SecurityGroup(),
         NetworkInterface(),
         Disk(),
         VirtualMachine(),

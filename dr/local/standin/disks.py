@@ -66,7 +66,8 @@ class Disk(Kind):
         for leftover in (folder, partial):
             # Nothing in the records stands for them: an earlier attempt died.
             shutil.rmtree(leftover, ignore_errors=True)
-        partial.mkdir(mode=0o700, parents=True)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        partial.mkdir(mode=0o700)
         try:
             size = self._fill(cloud, record, partial / BASE, voice)
             _overlay(partial)
