@@ -102,8 +102,11 @@ class Stage:
 
     def pulumi_up(self, stack: str, *arguments: str) -> int:
         """Bring a stack up and return the number of resources that changed."""
-        summary = json.loads(self.run("pulumi", "up", "--yes", "--json", "--stack", stack, *arguments))
-        return changes(summary["changeSummary"])
+        events = self.run("pulumi", "up", "--yes", "--json", "--skip-preview", "--stack", stack, *arguments)
+        summaries = [
+            event["summaryEvent"] for line in events.splitlines() if "summaryEvent" in (event := json.loads(line))
+        ]
+        return changes(summaries[-1]["resourceChanges"])
 
     def pulumi_preview(self, stack: str) -> int:
         """Preview a stack and return the number of resources that would change."""

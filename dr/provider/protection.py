@@ -75,10 +75,8 @@ class Protection(ResourceType):
         until = state.get("certificateUntil")
         if until is None or self._world.now() + RENEW_BEFORE >= datetime.fromisoformat(until):
             return "certificateUntil"
-        package = self._world.agent_package
-        if package.is_file() and hashlib.sha256(package.read_bytes()).hexdigest() != state.get("agentSha256"):
-            return "agentSha256"
-        return None
+        package = self._world.agent_package().read_bytes()
+        return None if hashlib.sha256(package).hexdigest() == state.get("agentSha256") else "agentSha256"
 
     def create(self, inputs: Properties, session: Session) -> tuple[str, Properties]:
         return inputs["server"], self._install(inputs, session)
@@ -120,7 +118,7 @@ class Protection(ResourceType):
                 _blueprint(inputs),
                 site=inputs["site"],
                 authority=authority,
-                package=self._world.agent_package,
+                package=self._world.agent_package(),
                 protection_epoch=FIRST_EPOCH,
                 progress=session.progress,
             )

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from dr.target.secrets import KeyStore
     from dr.vault.store import BlobStore
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-
 
 class Reach(Protocol):
     def __call__(
@@ -57,7 +55,7 @@ class World:
     key_store: Callable[[str], KeyStore]  # (subscription)
     reach: Reach
     push: Callable[[], Pushing]
-    agent_package: Path  # the Mobility agent as one file
+    agent_package: Callable[[], Path]  # the Mobility agent as one file
     site: Path  # the site's folder on this machine
     configuration: Mapping[str, str]  # settings `dr:…` of the stack
     now: Callable[[], datetime]
@@ -70,7 +68,7 @@ class World:
             key_store=_key_store,
             reach=_reach,
             push=_push,
-            agent_package=CHECKOUT / "dist" / "lifeboat-agent.pyz",
+            agent_package=_agent_package,
             site=Folders.from_environment().site,
             configuration=configuration,
             now=lambda: datetime.now(UTC),
@@ -93,6 +91,12 @@ def _reach(subscription: str, resource_group: str, vm_name: str, address: str, p
     from dr.target.reach import reach  # noqa: PLC0415 - loads the target
 
     return reach(subscription, resource_group, vm_name, address, port)
+
+
+def _agent_package() -> Path:
+    from dr.push.package import current_package  # noqa: PLC0415 - only protections ask for it
+
+    return current_package()
 
 
 def _push() -> Pushing:

@@ -41,10 +41,31 @@ sys.exit(main())
 '''
 
 
-def wheels_folder() -> Path:
-    """Return where the set-up keeps lz4's wheels: `agent-wheels` in LIFEBOAT_CACHE (or `~/.cache/lifeboat`)."""
+def cache() -> Path:
+    """Return the cache of this user's Lifeboat: LIFEBOAT_CACHE, or `~/.cache/lifeboat`."""
     named = os.environ.get("LIFEBOAT_CACHE")
-    return (Path(named) if named else Path.home() / ".cache" / "lifeboat") / "agent-wheels"
+    return Path(named) if named else Path.home() / ".cache" / "lifeboat"
+
+
+def wheels_folder() -> Path:
+    """Return where the set-up keeps lz4's wheels."""
+    return cache() / "agent-wheels"
+
+
+def current_package() -> Path:
+    """Return the package of this checkout's agent from the cache, where it is built when its sources are new.
+
+    Packing takes seconds and each preview asks, so the file is named by a hash of what goes into it. Raises
+    `PrerequisiteMissing` when a wheel is not in the cache.
+    """
+    sources = hashlib.sha256()
+    wheels = [(path.name, path.read_bytes()) for path in sorted(wheels_folder().glob("*.whl"))]
+    for name, content in [*_sources(CHECKOUT), *wheels]:
+        sources.update(f"{name} {len(content)}\n".encode() + content)
+    output = cache() / "agent-packages" / f"lifeboat-agent-{sources.hexdigest()[:32]}.pyz"
+    if not output.is_file():
+        build_package(output)
+    return output
 
 
 def build_package(output: Path) -> str:
@@ -92,5 +113,5 @@ def _zipped(files: dict[str, bytes]) -> bytes:
             facts.compress_type = zipfile.ZIP_DEFLATED
             facts.external_attr = 0o644 << 16
             facts.create_system = 3  # Unix, whatever builds it
-            archive.writestr(facts, files[name], compresslevel=9)
+            archive.writestr(facts, files[name], compresslevel=6)
     return buffer.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from dr.vault.manifest import DiskPoint, Manifest
 from dr.vault.memory import MemoryBlobStore
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+AGENT = b"the agent as it is now"
 SUBSCRIPTION = "00000000-10ca-4000-8000-000000000000"
 
 
@@ -77,7 +79,7 @@ class ScriptedPush:
 
 def healthy(*, problems: tuple[str, ...] = ()) -> Installed:
     return Installed(
-        package_sha256="aa",
+        package_sha256=hashlib.sha256(AGENT).hexdigest(),
         config={},
         certificate_sha256="bb",
         certificate_end=NOW + timedelta(days=90),
@@ -107,11 +109,17 @@ class Surroundings:
             key_store=lambda subscription: self.keys,
             reach=lambda subscription, resource_group, vm_name, address, port: self.endpoint,
             push=lambda: self.push,
-            agent_package=self.folder / "agent.pyz",
+            agent_package=self._agent_package,
             site=self.folder / "site",
             configuration=self.configuration,
             now=lambda: self.now,
         )
+
+    def _agent_package(self) -> Path:
+        path = self.folder / "agent.pyz"
+        if not path.exists():
+            path.write_bytes(AGENT)
+        return path
 
     @property
     def session(self) -> Session:
