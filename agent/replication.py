@@ -86,9 +86,10 @@ class Replication:
         log.say(f"resync: {why.code}: {why.message}")
         self._change(mode="resync", reason=why.as_dict(), fresh_replica=False, resync_pending=True)
         self.ledger.clear()
+        # Record first: what is written while the maps are filled must be seen.
+        self._ring.accept_loss()
         for chunks in self._maps.values():
             chunks.forget_all()
-        self._ring.accept_loss()
         self.lost = None
         self._cursors.clear()
         self._change(resync_pending=False)

@@ -124,7 +124,8 @@ class Ring:
             raise LostTrack("the tracing instance records other disks")
         self._pages = [_open(f"{self._folder}/per_cpu/{name}/trace_pipe_raw") for name in names]
         self._stats = [_open(f"{self._folder}/per_cpu/{name}/stats") for name in names]
-        self._switches = [_open(f"{self._folder}/{name}") for name in ("tracing_on", f"{EVENT}/enable")]
+        self._switch_names = ("tracing_on", f"{EVENT}/enable")
+        self._switches = [_open(f"{self._folder}/{name}") for name in self._switch_names]
         self._suspicion: Dict[int, int] = {}
         self.events = 0
         self.overruns = 0
@@ -154,7 +155,9 @@ class Ring:
         return count
 
     def accept_loss(self) -> None:
-        """Take the ring's counters as they are: a resync covers what was lost before."""
+        """Let the ring record again and take its counters as they are: a resync covers what was lost before."""
+        for name in self._switch_names:
+            _write(f"{self._folder}/{name}", "1")
         self._suspicion.clear()
         for cpu in range(len(self._pages)):
             stats = self._statistics(cpu)

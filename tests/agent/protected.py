@@ -36,11 +36,12 @@ def wait_for(what: str, true: Callable[[], Any], seconds: float = 30.0) -> Any:
 class LoopDisk:
     """A loop device over a file; O_DIRECT to the device, so that content is what the device holds."""
 
-    def __init__(self, folder: Path, name: str, size: int) -> None:
+    def __init__(self, folder: Path, name: str, size: int, content: bytes = b"") -> None:
         self.name = name
         self.size = size
         self.image = folder / f"{name}.img"
         with self.image.open("wb") as file:
+            file.write(content)
             file.truncate(size)
         # Another test may take the same free device between the question and the answer; losetup repeats then.
         done = subprocess.run(

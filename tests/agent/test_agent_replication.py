@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from tests.agent.protected import CHUNK, MIB, Protected
+from tests.agent.protected import CHUNK, MIB, LoopDisk, Protected
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 
 
-def fill(disk, chunks, tag=0):  # type: ignore[no-untyped-def]
+def fill(disk: LoopDisk, chunks: range, tag: int = 0) -> None:
     for chunk in chunks:
         disk.write(chunk * CHUNK, random.Random(f"{tag}/{chunk}").randbytes(CHUNK))
 
