@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -67,6 +67,7 @@ class Surroundings:
     say: Callable[[str], None]  # a line for people
     report: Callable[[Event], None]  # the engine's events
     ask: Answers = answers
+    process_exists: Callable[[int], bool] = psutil.pid_exists
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,7 @@ def _repair(around: Surroundings, blueprint: FailoverBlueprint, deployment: Mapp
     cut_off = pending(deployment)
     if cut_off:
         around.say(f"repair: an earlier call was cut off while it made {', '.join(_short(urn) for urn in cut_off)}")
-        around.engine.clear_pending()
+        _clear_pending(around)
         deployment = around.engine.state() or {}
     left = list(orphans(deployment, around.present(around.subscription, blueprint.resource_group)))
     if left:
@@ -173,10 +174,29 @@ def _repair(around: Surroundings, blueprint: FailoverBlueprint, deployment: Mapp
 
 def _up(around: Surroundings) -> Outcome:
     outcome = around.engine.up(around.report)
-    held = () if outcome.succeeded else locks(outcome.errors)
-    if not held:
+    if outcome.succeeded or not _freed(around, outcome.errors):
         return outcome
-    alive = [lock for lock in held if lock.host != socket.gethostname() or psutil.pid_exists(lock.pid)]
+    if pending(around.engine.state() or {}):
+        around.engine.clear_pending()
+    return around.engine.up(around.report)
+
+
+def _clear_pending(around: Surroundings) -> None:
+    try:
+        around.engine.clear_pending()
+    except RunFailed as error:
+        if not _freed(around, [error.message]):
+            raise
+        around.engine.clear_pending()
+
+
+def _freed(around: Surroundings, errors: Sequence[str]) -> bool:
+    """Take away the lock that `errors` speak of, if its holder is dead; False when they speak of none.
+
+    Raises `Refused` when the holder lives, or is on another machine, where nobody can tell from here.
+    """
+    held = locks(errors)
+    alive = [lock for lock in held if lock.host != socket.gethostname() or around.process_exists(lock.pid)]
     if alive:
         who = ", ".join(f"process {lock.pid} on {lock.host}" for lock in alive)
         raise Refused(
@@ -184,12 +204,10 @@ def _up(around: Surroundings) -> Outcome:
             code="stack-locked",
             remedy="wait for it; if that machine is gone, `pulumi cancel` frees the stack, then run the command again",
         )
-    around.say("repair: the engine that held the stack is dead, its lock is taken away")
-    around.engine.unlock()
-    deployment = around.engine.state() or {}
-    if pending(deployment):
-        around.engine.clear_pending()
-    return around.engine.up(around.report)
+    if held:
+        around.say("repair: the engine that held the stack is dead, its lock is taken away")
+        around.engine.unlock()
+    return bool(held)
 
 
 def _failed(around: Surroundings, blueprint: FailoverBlueprint, outcome: Outcome) -> RunFailed:
