@@ -25,12 +25,13 @@ _SHOWN_MISMATCHES = 20
 @click.command()
 @click.argument("server")
 @click.option("--verify", "selector", metavar="ID", help="Compare every chunk of a point (or latest) to its digest.")
+@click.option("--request", is_flag=True, help="Have a point made now, and wait for it; needs the site.")
 @click.option("--target", default="local", show_default=True, type=click.Choice(["local", "azure"]))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (docs/formats/points.schema.json).")
-def points(server: str, *, selector: str | None, target: str, as_json: bool) -> None:
+def points(server: str, *, selector: str | None, request: bool, target: str, as_json: bool) -> None:
     """List the recovery points of SERVER, newest first.
 
-    Only the declaration (for the site's name) and the vault are read; the site may be gone. A point that cannot be
+    Without --request only the declaration (for the site's name) and the vault are read; the site may be gone. A point that cannot be
     read is named, and makes the exit code 7. With --verify, a point whose content is not what was cut gives 9.
 
     \b
@@ -38,7 +39,10 @@ def points(server: str, *, selector: str | None, target: str, as_json: bool) -> 
       dr points shop1
       dr points shop1 --json | jq -r '.points[0].id'
       dr points shop1 --verify latest
+      dr points shop1 --request
     """
+    if request:
+        _request(server)
     store = _open_store(target)
     try:
         found = _read(store, server)
@@ -57,6 +61,22 @@ def points(server: str, *, selector: str | None, target: str, as_json: bool) -> 
             click.echo(f"dr: {failure.message}\n    remedy: {failure.remedy}", err=True)
     if failure:
         sys.exit(failure.exit_code)
+
+
+def _request(server: str) -> None:
+    """Ask the site for a point and wait for it; `Degraded` with the agent's reason when it was skipped."""
+    from dr.config_server.client import SiteClient  # noqa: PLC0415
+    from dr.target.folders import Folders  # noqa: PLC0415
+
+    client = SiteClient(Folders.from_environment().site)
+    answer = client.wait_cut(server, client.request_cut(server), seconds=300)
+    if answer["state"] != "point":
+        reason = answer["reason"] or {}
+        raise Degraded(
+            f"{server}: no point was made: {reason.get('message', 'no reason was given')}",
+            code=reason.get("code", "point-skipped"),
+            remedy=reason.get("remedy", f"see `dr status {server}`"),
+        )
 
 
 def _open_store(target: str) -> BlobStore:
