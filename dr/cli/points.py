@@ -31,7 +31,8 @@ _SHOWN_MISMATCHES = 20
 def points(server: str, *, selector: str | None, request: bool, target: str, as_json: bool) -> None:
     """List the recovery points of SERVER, newest first.
 
-    Without --request only the declaration (for the site's name) and the vault are read; the site may be gone. A point that cannot be
+    Without --request only the declaration (for the site's name) and the vault are read; the site may be gone. A point
+    that cannot be
     read is named, and makes the exit code 7. With --verify, a point whose content is not what was cut gives 9.
 
     \b
