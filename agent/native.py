@@ -8,13 +8,14 @@ Rules kept here:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
 import stat
 import sys
 import zipfile
-from typing import Optional
+from typing import Mapping, Optional
 
 from dr.errors import PrerequisiteMissing, Refused
 
@@ -34,6 +35,7 @@ def provide_lz4(cache_folder: str) -> None:
     package = package_path()
     if package is None:
         return
+    sys.dont_write_bytecode = True  # what is loaded is what was unpacked, and nothing writes to a frozen disk
     with zipfile.ZipFile(package) as archive:
         prefix = f"{WHEELS}/{build_name()}/"
         names = [name for name in archive.namelist() if name.startswith(prefix)]
@@ -47,12 +49,21 @@ def provide_lz4(cache_folder: str) -> None:
         files = {name[len(prefix) :]: archive.read(name) for name in names}
     digest = hashlib.sha256(b"".join(files[name] for name in sorted(files))).hexdigest()[:16]
     folder = os.path.join(cache_folder, f"lz4-{build_name()}-{digest}")
-    _own_folder(cache_folder)
+    os.makedirs(os.path.dirname(cache_folder), exist_ok=True)
+    for own in (cache_folder, folder, *(os.path.join(folder, name) for name in sorted(_folders(files)))):
+        _own_folder(own)
     for name, content in files.items():
-        _own_folder(folder)
-        _own_folder(os.path.dirname(os.path.join(folder, name)), top=folder)
         _own_file(os.path.join(folder, name), content)
     sys.path.insert(0, folder)
+
+
+def _folders(files: Mapping[str, bytes]) -> "set[str]":
+    """Return every folder that the names lie in; sorted, each comes after the one it lies in."""
+    found: "set[str]" = set()
+    for name in files:
+        parts = name.split("/")[:-1]
+        found |= {"/".join(parts[:count]) for count in range(1, len(parts) + 1)}
+    return found
 
 
 def package_path() -> Optional[str]:
@@ -61,10 +72,10 @@ def package_path() -> Optional[str]:
     return archive if isinstance(archive, str) else None
 
 
-def _own_folder(folder: str, top: str = "") -> None:
-    if top and os.path.dirname(folder) not in (top, os.path.dirname(top)) and folder != top:
-        _own_folder(os.path.dirname(folder), top)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+def _own_folder(folder: str) -> None:
+    """Make the folder if it is not there; refuse one that anybody but us could change."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
     facts = os.lstat(folder)
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
         raise Refused(

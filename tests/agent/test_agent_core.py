@@ -56,11 +56,14 @@ class Replicating(RuleBasedStateMachine):
         self.reading: deque[tuple[Batch, dict[int, int] | None]] = deque()
         self.ring: list[int] = []
 
-    @rule(chunk=st.integers(0, CHUNKS - 1), zero=st.booleans())
-    def write(self, chunk: int, zero: bool) -> None:
-        self.version += 1
-        self.disk[chunk] = 0 if zero else self.version
-        self.ring.append(chunk)
+    @rule(chunks=st.lists(st.integers(0, CHUNKS - 1), min_size=1, max_size=3), zero=st.booleans(), seen=st.booleans())
+    def write(self, chunks: list[int], zero: bool, seen: bool) -> None:
+        for chunk in chunks:
+            self.version += 1
+            self.disk[chunk] = 0 if zero else self.version
+            self.ring.append(chunk)
+        if seen:
+            self.drain()
 
     @rule()
     def drain(self) -> None:
@@ -76,13 +79,19 @@ class Replicating(RuleBasedStateMachine):
             self.reading.append((batch, None))
 
     @precondition(lambda self: any(content is None for _, content in self.reading))
-    @rule()
-    def read(self) -> None:
-        """A packer reads, in any moment after the taking."""
+    @rule(count=st.integers(1, 3))
+    def read(self, count: int) -> None:
+        """Packers read, in any moment after the taking."""
         for index, (batch, content) in enumerate(self.reading):
-            if content is None:
+            if content is None and count:
+                count -= 1
                 self.reading[index] = (batch, self.content_of(batch))
-                return
+
+    @precondition(lambda self: self.reading and self.reading[0][1] is not None)
+    @rule()
+    def send_all_that_is_read(self) -> None:
+        while self.reading and self.reading[0][1] is not None:
+            self.send()
 
     def content_of(self, batch: Batch) -> dict[int, int]:
         chunks = [first + n for first, count in batch.runs for n in range(count)]
@@ -102,11 +111,13 @@ class Replicating(RuleBasedStateMachine):
         self.received.append((self.sequence, content))
 
     @precondition(lambda self: self.received)
-    @rule()
-    def store_next(self) -> None:
+    @rule(acknowledged=st.booleans())
+    def store_next(self, acknowledged: bool) -> None:
         sequence, content = self.received.popleft()
         self.apply(content)
         self.stored = sequence
+        if acknowledged:
+            self.ledger.stored(self.stored)
 
     def apply(self, content: dict[int, int]) -> None:
         for chunk, value in content.items():
@@ -119,20 +130,21 @@ class Replicating(RuleBasedStateMachine):
     def acknowledge(self) -> None:
         self.ledger.stored(self.stored)
 
-    @rule()
+    @rule(what=st.sampled_from(["kill", "kill", "burn", "roll back"]))
+    def disaster(self, what: str) -> None:
+        {"kill": self.kill_agent, "burn": self.burn_process_server, "roll back": self.roll_the_store_back}[what]()
+
     def kill_agent(self) -> None:
         unmerged = self.ring  # the kernel's ring, and the slots, outlive the agent
         self.restart_agent()
         self.ring = unmerged
 
-    @rule()
     def burn_process_server(self) -> None:
         """What was received and not stored is gone; the agent opens its stream again."""
         self.received.clear()
         self.reading.clear()
         self.ledger.start_over()
 
-    @rule()
     def roll_the_store_back(self) -> None:
         """The store forgets everything: a resync, zeros included."""
         self.store = [99] * CHUNKS
@@ -183,7 +195,7 @@ class Replicating(RuleBasedStateMachine):
             self.reading.appendleft((batch, self.content_of(batch) if content is None else content))
             self.send()
         while self.received:
-            self.store_next()
+            self.store_next(True)
         self.ledger.stored(self.stored)
         assert self.store == self.disk
         assert set(self.states) == {CLEAN}, self.states
@@ -195,7 +207,7 @@ class Replicating(RuleBasedStateMachine):
 
 
 TestReplicating = Replicating.TestCase
-TestReplicating.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestReplicating.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
 
 
 def test_an_older_segment_that_is_stored_does_not_clean_a_newer_reading() -> None:
