@@ -34,7 +34,9 @@ from dr.errors import Refused
 from dr.plugin.values import UNKNOWN
 
 SDK = "pulumi_azure_native"
-FORMAT = 1
+FORMAT = 2
+OUTGROWN = frozenset({"VirtualMachineSizeTypes"})
+"""Enums that the SDK itself documents as a stale sample of what the service knows; any string is let through."""
 Shape = Mapping[str, Any]
 _SCALARS = {str: "str", int: "int", float: "float", bool: "bool"}
 _WORDS = {"str": "a string", "int": "a whole number", "float": "a number", "bool": "true or false"}
@@ -87,7 +89,7 @@ class Metadata:
         elif isinstance(value, list) and "list" in by_kind:
             for index, item in enumerate(value):
                 yield from self._value(by_kind["list"], item, f"{path}[{index}]")
-        elif isinstance(value, str) and "enum" in by_kind:
+        elif isinstance(value, str) and "enum" in by_kind:  # even where a scalar string is an alternative
             # Where the SDK allows any string beside the enum, Azure itself refuses what it does not know.
             allowed = by_kind["enum"]
             if value not in allowed:
@@ -162,6 +164,8 @@ def _shapes(kind: Any, todo: list[type]) -> list[Shape]:
 
 def _class_shapes(kind: type, todo: list[type]) -> list[Shape]:
     if issubclass(kind, enum.Enum):
+        if kind.__name__ in OUTGROWN:
+            return [{"scalar": "str"}]
         return [{"enum": [str(member.value) for member in kind]}]
     if _types.is_input_type(kind):
         todo.append(kind)
