@@ -1,0 +1,241 @@
+"""A failover from command to end, on a scripted stack and a vault in memory; and its pure parts."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import validate
+
+from dr.errors import NotFound, Refused, RunFailed, Unreachable
+from dr.failover.engine import Event, Outcome
+from dr.failover.preflight import PreflightFailed
+from dr.failover.progress import Progress
+from dr.failover.repair import HeldRun, locks, orphans, pending, run_of
+from dr.failover.run import Decision, Request, Surroundings, decide, fail_over
+from dr.schema import load
+from dr.target.folders import LOCAL_SUBSCRIPTION
+from dr.vault.manifest import format_time
+from dr.vault.memory import MemoryBlobStore
+from dr.vault.store import BlobStore
+from tests.provider.worlds import NOW, add_point
+
+CHECKOUT = Path(__file__).parents[2]
+LOCKED = (
+    "error: the stack is currently locked by 1 lock(s). Either wait for the other process(es) to end or delete "
+    "the lock file with `pulumi cancel`.\n  file:///state/.pulumi/locks/organization/lifeboat/x/1.json: created by "
+    "root@{host} (pid 4711) at 2026-11-23T07:10:27Z"
+)
+POINT = {"type": "dr:index:RecoveryPoint", "inputs": {"run": "r7", "selector": "latest"}, "custom": True}
+WELL = Outcome(True, False, {"create": 7, "same": 1}, ())
+
+
+@dataclass
+class ScriptedStack:
+    """Plays one stack: `outcomes` are what each `up` ends with; `calls` is what was asked of it."""
+
+    outcomes: list[Outcome] = field(default_factory=lambda: [WELL])
+    deployment: Mapping[str, Any] | None = None
+    clearing: list[RunFailed] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    configuration: dict[str, str] = field(default_factory=dict)
+    stack: str = "failover-shop-local"
+
+    def state(self) -> Mapping[str, Any] | None:
+        return self.deployment
+
+    def configure(self, values: Mapping[str, str]) -> None:
+        self.configuration.update(values)
+
+    def outputs(self) -> Mapping[str, Any]:
+        check = {"endpoint": "127.0.0.1:1", "passedAt": format_time(NOW + timedelta(seconds=42))}
+        server = {"server": "shop1", "vm": "shop1", "address": "10.20.1.10", "point": "shop1-1-1"}
+        return {"servers": [{**server, "cutTime": format_time(NOW - timedelta(seconds=90)), "checks": [check]}]}
+
+    def unlock(self) -> None:
+        self.calls.append("unlock")
+
+    def clear_pending(self) -> None:
+        self.calls.append("clear")
+        if self.clearing:
+            raise self.clearing.pop()
+        self.deployment = {**(self.deployment or {}), "pending_operations": []}
+
+    def up(self, report: Callable[[Event], None]) -> Outcome:
+        self.calls.append("up")
+        return self.outcomes.pop(0)
+
+
+@pytest.fixture
+def store() -> MemoryBlobStore:
+    store = MemoryBlobStore()
+    add_point(store, 1)
+    return store
+
+
+Make = Callable[..., Surroundings]
+
+
+@pytest.fixture
+def make(store: MemoryBlobStore) -> Make:
+    def surroundings(stack: ScriptedStack, **changes: Any) -> Surroundings:
+        def open_store(account: str) -> BlobStore:
+            return store
+
+        made = Surroundings(
+            declaration=load(CHECKOUT / "plans"),
+            subscription=LOCAL_SUBSCRIPTION,
+            engine=stack,
+            prepare=lambda: None,
+            store=open_store,
+            reach=lambda subscription, resource_group, vm_name, address, port: ("127.0.0.1", port + 10000),
+            present=lambda subscription, group: (),
+            exists=lambda resource: True,
+            now=lambda: NOW,
+            say=lambda line: None,
+            report=lambda event: None,
+            ask=lambda host, port: False,
+            process_exists=lambda pid: False,
+        )
+        return replace(made, **changes)
+
+    return surroundings
+
+
+REQUEST = Request("shop", None, None, source_may_be_alive=False, replace=False)
+
+
+def test_the_result_keeps_its_contract(make: Make) -> None:
+    stack = ScriptedStack()
+    result = fail_over(REQUEST, make(stack)).as_dict()
+    validate(result, json.loads((CHECKOUT / "docs/formats/failover.schema.json").read_text()))
+    assert (result["rpo_seconds"], result["rto_seconds"], result["changes"]) == (90.0, 42.0, 7)
+    assert result["servers"][0]["endpoints"] == {"22": "127.0.0.1:10022", "8080": "127.0.0.1:18080"}
+    assert result["healthy"] is True
+    assert stack.configuration == {
+        "azure-native:subscriptionId": LOCAL_SUBSCRIPTION,
+        "dr:run": "20261123120000",
+        "dr:point": "latest",
+    }
+
+
+def test_a_continued_run_counts_from_its_first_start(make: Make) -> None:
+    failed = Outcome(False, False, {}, ("it broke",))
+    stack = ScriptedStack([failed, WELL])
+    with pytest.raises(RunFailed) as caught:
+        fail_over(REQUEST, make(stack))
+    assert "it broke" in caught.value.message
+    assert "dr failover shop" in caught.value.remedy
+    stack.deployment = {"resources": [{**POINT, "inputs": {"run": "20261123120000", "selector": "latest"}}]}
+    later = make(stack, now=lambda: NOW + timedelta(minutes=5))
+    result = fail_over(REQUEST, later)
+    assert (result.run, result.rto_seconds) == ("20261123120000", 42.0)
+
+
+def test_every_obstacle_is_told_before_anything_is_made(make: Make) -> None:
+    stack = ScriptedStack()
+    empty = MemoryBlobStore()
+    with pytest.raises(PreflightFailed) as caught:
+        fail_over(REQUEST, make(stack, store=lambda account: empty, exists=lambda resource: False))
+    assert "no recovery point" in caught.value.message
+    assert "subnet shop" in caught.value.message
+    assert stack.calls == []
+
+
+def test_a_vault_that_does_not_answer_is_an_obstacle(make: Make) -> None:
+    def dead(account: str) -> BlobStore:
+        raise Unreachable("the store does not answer")
+
+    with pytest.raises(PreflightFailed, match="the vault cannot be read"):
+        fail_over(REQUEST, make(ScriptedStack(), store=dead))
+
+
+def test_an_unknown_plan_is_named_before_anything_else(make: Make) -> None:
+    with pytest.raises(NotFound) as caught:
+        fail_over(replace(REQUEST, plan="shp"), make(ScriptedStack()))
+    assert "shop" in caught.value.remedy
+
+
+def test_a_living_source_wants_an_explicit_word(make: Make) -> None:
+    alive = make(ScriptedStack(), ask=lambda host, port: True)
+    with pytest.raises(Refused, match="source may be alive"):
+        fail_over(REQUEST, alive)
+    stack = ScriptedStack()
+    fail_over(replace(REQUEST, source_may_be_alive=True), make(stack, ask=lambda host, port: True))
+    assert stack.configuration["dr:sourceMayBeAlive"] == "acknowledged"
+
+
+def test_the_lock_of_a_dead_engine_is_taken_away(make: Make) -> None:
+    locked = Outcome(False, False, {}, (LOCKED.format(host=socket.gethostname()),))
+    stack = ScriptedStack([locked, WELL])
+    fail_over(REQUEST, make(stack))
+    assert stack.calls == ["up", "unlock", "up"]
+
+
+@pytest.mark.parametrize(("host", "living"), [("elsewhere", False), (socket.gethostname(), True)])
+def test_the_lock_of_an_engine_that_may_live_is_respected(make: Make, host: str, living: bool) -> None:
+    stack = ScriptedStack([Outcome(False, False, {}, (LOCKED.format(host=host),))])
+    with pytest.raises(Refused, match="4711"):
+        fail_over(REQUEST, make(stack, process_exists=lambda pid: living))
+    assert "unlock" not in stack.calls
+
+
+def test_what_was_cut_off_is_cleared_even_under_a_dead_lock(make: Make) -> None:
+    operation = {"type": "creating", "resource": {"urn": "urn:pulumi:s::lifeboat::t::vm"}}
+    deployment = {"resources": [POINT], "pending_operations": [operation]}
+    locked = RunFailed(LOCKED.format(host=socket.gethostname()))
+    stack = ScriptedStack(deployment=deployment, clearing=[locked])
+    fail_over(REQUEST, make(stack))
+    assert stack.calls == ["clear", "unlock", "clear", "up"]
+
+
+def test_what_is_in_no_state_is_named(make: Make) -> None:
+    stack = ScriptedStack(deployment={"resources": [{**POINT, "id": "/known"}]})
+    with pytest.raises(RunFailed) as caught:
+        fail_over(REQUEST, make(stack, present=lambda subscription, group: ("/KNOWN", "/orphan")))
+    assert "/orphan" in caught.value.message
+    assert "/KNOWN" not in caught.value.message
+    assert stack.calls == []
+
+
+def test_decisions() -> None:
+    held = HeldRun("r7", "latest")
+    assert decide(None, REQUEST, NOW) == Decision("20261123120000", "latest", continues=False)
+    assert decide(held, REQUEST, NOW) == Decision("r7", "latest", continues=True)
+    assert decide(HeldRun("r7", None), replace(REQUEST, selector="p"), NOW).selector == "p"
+    with pytest.raises(Refused, match="r8"):
+        decide(held, replace(REQUEST, run="r8"), NOW)
+    with pytest.raises(Refused, match="would replace"):
+        decide(held, replace(REQUEST, selector="shop1-1-1"), NOW)
+    assert decide(held, replace(REQUEST, selector="shop1-1-1", replace=True), NOW).selector == "shop1-1-1"
+
+
+def test_reading_a_deployment() -> None:
+    group = {"type": "azure-native:resources:ResourceGroup", "inputs": {"tags": {"lifeboat-run": "r9"}}, "id": "/g"}
+    assert run_of({"resources": [group]}) == HeldRun("r9", None)
+    assert run_of({"resources": [group, POINT]}) == HeldRun("r7", "latest")
+    assert run_of({}) is None
+    assert pending({"pending_operations": [{"type": "deleting", "resource": {"urn": "u"}}]}) == ()
+    assert list(orphans({"resources": [group]}, ["/G", "/h"])) == ["/h"]
+    assert locks(["something else by root@h (pid 1)"]) == ()
+
+
+def test_progress_tells_what_is_done_and_drops_what_passes() -> None:
+    progress = Progress()
+    vm = {"op": "create", "urn": "urn:x::lifeboat::azure-native:compute:VirtualMachine::shop1"}
+    metadata = {**vm, "type": "azure-native:compute:VirtualMachine"}
+    assert progress.feed({"resourcePreEvent": {"metadata": metadata}}) == []
+    passing = {"urn": vm["urn"], "message": "booting\n", "severity": "info", "ephemeral": True}
+    assert progress.feed({"diagnosticEvent": passing}) == []
+    assert list(progress.working.values()) == ["making VM shop1: booting"]
+    assert progress.feed({"resOutputsEvent": {"metadata": metadata}}) == ["made VM shop1"]
+    assert progress.working == {}
+    assert progress.feed({"diagnosticEvent": {"message": "source may be alive", "severity": "warning"}}) == [
+        "warning: source may be alive"
+    ]
