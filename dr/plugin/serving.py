@@ -180,8 +180,11 @@ async def _serve(make: Callable[[EngineLog], sdk.Provider], version: str, argume
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
     watch = asyncio.create_task(_end_with_parent(parent, provider))
-    await listener.wait_for_termination()
-    watch.cancel()
+    try:
+        await listener.wait_for_termination()
+    finally:
+        watch.cancel()
+        await listener.stop(None)
 
 
 async def _end_with_parent(parent: int, provider: sdk.Provider) -> None:
