@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shlex
 import shutil
 import subprocess
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from dr.errors import RunFailed
 from tools.machines.recipe import template_path
-from tools.machines.source import ACCELERATOR, Identity, SourceMachine
+from tools.machines.source import Identity, SourceMachine, accelerator
 from tools.setup.making import make_once
 from tools.setup.paths import Cache
 
@@ -108,6 +107,5 @@ def _key(cache: Cache) -> str:
     """What a saved memory depends on: the disk, how it is saved, QEMU itself, and its accelerator."""
     version = subprocess.run(["qemu-system-x86_64", "--version"], check=True, capture_output=True).stdout
     sources = b"".join((Path(__file__).parent / name).read_bytes() for name in ("saved.py", "source.py", "image.py"))
-    accelerator = os.environ.get("LIFEBOAT_ACCEL") or ACCELERATOR
-    parts = (template_path(cache).name.encode(), version, sources, accelerator.encode())
+    parts = (template_path(cache).name.encode(), version, sources, accelerator().encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

@@ -38,7 +38,7 @@ from tools.machines.monitor import Command, converse
 HOST = "127.0.0.1"
 SSH, SHOP = 22, 8080
 HOST_SEEN_BY_GUEST = "10.0.2.2"
-ACCELERATOR = "tcg,thread=multi"
+ACCELERATORS = {"tcg": "tcg,thread=multi", "kvm": "kvm"}
 OVMF = Path("/usr/share/OVMF")
 DEAF_SECONDS = 3.0  # shorter attempts would only add connections that a slow sshd still has to answer
 
@@ -159,7 +159,7 @@ class SourceMachine:
         forwards = "".join(f",hostfwd=tcp:{HOST}:{host}-:{guest}" for guest, host in self.ports.items())
         arguments = ["-name", identity.name, "-machine", "q35", "-m", f"{self.memory_mib}", "-smp", "2", "-cpu", "max"]
         arguments += self.memory
-        arguments += ["-accel", os.environ.get("LIFEBOAT_ACCEL") or ACCELERATOR]
+        arguments += ["-accel", ACCELERATORS[accelerator()]]
         arguments += ["-nodefaults", "-no-user-config", "-display", "none", "-device", "virtio-rng-pci"]
         arguments += ["-smbios", f"type=1,manufacturer=Lifeboat,product=Physical,uuid={identity.smbios_uuid}"]
         arguments += ["-serial", "file:console.log", "-qmp", "unix:qmp,server=on,wait=off"]
@@ -300,6 +300,14 @@ class SourceMachine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill()
+
+
+def accelerator() -> str:
+    """Return what LIFEBOAT_ACCEL names ("tcg" or "kvm"); "tcg", which works everywhere, when it is unset."""
+    chosen = os.environ.get("LIFEBOAT_ACCEL") or "tcg"
+    if chosen not in ACCELERATORS:
+        raise PrerequisiteMissing(f'LIFEBOAT_ACCEL is "{chosen}"', remedy='set it to "kvm" or "tcg", or unset it')
+    return chosen
 
 
 def wait_for(what: str, condition: Callable[[], bool], *, timeout_seconds: float) -> None:
