@@ -89,7 +89,7 @@ class Metadata:
         elif isinstance(value, list) and "list" in by_kind:
             for index, item in enumerate(value):
                 yield from self._value(by_kind["list"], item, f"{path}[{index}]")
-        elif isinstance(value, str) and "enum" in by_kind:  # even where a scalar string is an alternative
+        elif isinstance(value, str) and "enum" in by_kind:
             # Where the SDK allows any string beside the enum, Azure itself refuses what it does not know.
             allowed = by_kind["enum"]
             if value not in allowed:
