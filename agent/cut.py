@@ -86,6 +86,8 @@ class Cutter:
         why = self.freezing_off or self._sync(file_systems)
         failure: Optional[Reason] = None
         for _ in range(ATTEMPTS):
+            if self._replication.lost is not None:
+                return Cut(None, of_error(self._replication.lost))
             if not self._caught_up():
                 return Cut(None, reason("too-much-pending", f"more than {self._buffer_bytes // 2} bytes stay pending"))
             if not self._readings_done():

@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import threading
+import traceback
 from typing import IO, List, Optional
 
 from agent import log, ring, state
@@ -57,6 +58,7 @@ def _run(path: str) -> int:
     from agent.engine import Engine  # noqa: PLC0415 - lz4 can be imported only now
 
     threading.stack_size(STACK_BYTES)
+    threading.excepthook = _end_at_once
     # First come, first served: whoever asks the agent to end must be heard even before the loop runs.
     ended = threading.Event()
     stoppers = [ended.set]
@@ -74,6 +76,13 @@ def _run(path: str) -> int:
     sys.stderr.flush()
     # Threads that wait in the kernel for a disk or a peer must not hold up the end.
     os._exit(0)
+
+
+def _end_at_once(failure: threading.ExceptHookArgs) -> None:
+    """End the agent when one of its threads fails: half an agent would be silent, a new one goes on where it was."""
+    if failure.exc_value is not None:
+        traceback.print_exception(failure.exc_type, failure.exc_value, failure.exc_traceback)
+    os._exit(1)
 
 
 def _idle_as_copy(config: Config, what: str, ended: threading.Event) -> None:

@@ -9,10 +9,9 @@ Rules kept here:
 from __future__ import annotations
 
 import time
-from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Deque, Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
 from agent import log, state
 from agent.chunk_map import CHUNK_BYTES, CHUNK_SECTORS, DIRTY, UNREAD, ChunkMap
@@ -30,6 +29,7 @@ QUEUED_PARCELS = 4
 PACKERS = 2
 SHORTEST_ROUND_SECONDS = 0.1
 LONGEST_ROUND_SECONDS = 1.0
+RESYNC_SECONDS = 5.0  # whoever keeps breaking the tracker must not make the agent fill maps without end
 
 
 class Replication:
@@ -54,13 +54,13 @@ class Replication:
         self._next_round = 0.0
         self._pause = SHORTEST_ROUND_SECONDS
         self._round_found = False
+        self._next_resync = 0.0
         self._last_position: Optional[Position] = None
         self.session = session
         self.positions = positions
         self.ledger = Ledger(maps)
         self.lost: Optional[LostTrack] = None
         self.sender: Optional[Sender] = None
-        self.events: Deque[str] = deque(maxlen=100)
 
     # -- changes -----------------------------------------------------------------------------------------------
 
@@ -99,7 +99,8 @@ class Replication:
     def handle(self, position: Optional[Position]) -> None:
         """Take in everything that other threads reported since the last call."""
         assert self.sender is not None
-        if self.lost is not None:
+        if self.lost is not None and time.monotonic() >= self._next_resync:
+            self._next_resync = time.monotonic() + RESYNC_SECONDS
             if self.lost.code == "tracker-overrun":
                 self.positions.add("overruns", 1)
             self.resync(of_error(self.lost) if self.lost.remedy else reason(self.lost.code, self.lost.message))

@@ -77,6 +77,7 @@ class Protected:
         self.mounts: list[Path] = []
         self.process: subprocess.Popen[bytes] | None = None
         self.changes: dict[str, Any] = {}
+        self.command = [sys.executable, "-m", "agent"]
         # On a tmpfs, as /run is: the agent must be able to write there while a disk is frozen.
         self.run_folder = Path("/dev/shm") / self.instance
         self.log = folder / "agent.log"
@@ -123,7 +124,7 @@ class Protected:
         config.write_text(json.dumps(self.config()))
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "agent", "run", "--config", str(config)],
+                [*self.command, "run", "--config", str(config)],
                 cwd=CHECKOUT,
                 stderr=log,
                 stdout=log,

@@ -207,7 +207,7 @@ class Replicating(RuleBasedStateMachine):
 
 
 TestReplicating = Replicating.TestCase
-TestReplicating.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
+TestReplicating.settings = settings(max_examples=120, stateful_step_count=50, deadline=None)
 
 
 def test_an_older_segment_that_is_stored_does_not_clean_a_newer_reading() -> None:

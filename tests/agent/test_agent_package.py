@@ -15,6 +15,8 @@ from click.testing import CliRunner
 from dr.cli.agent import agent
 from dr.errors import PrerequisiteMissing
 from dr.push.package import PYTHONS, build_package
+from tests.agent.protected import MIB, Protected, wait_for
+from tests.agent.whole_site import Site
 
 LOAD = """
 import sys
@@ -74,6 +76,18 @@ def test_a_folder_that_others_can_change_is_refused(package: Path, tmp_path: Pat
     folder.rmdir()
     folder.symlink_to(tmp_path)
     assert "could be changed by others" in load(package, folder).stderr
+
+
+@pytest.mark.real
+@pytest.mark.timeout(120)
+def test_the_package_replicates_and_cuts(package: Path, protected: Protected, site: Site) -> None:
+    protected.command = [sys.executable, "-I", str(package)]
+    mount = protected.mount(protected.disk("os", 64 * MIB))
+    protected.start()
+    protected.wait_mode("delta", 60)
+    cut = site.request_cut()
+    wait_for("the point", lambda: site.cut(cut)["state"] == "point", 60)
+    assert site.manifests()[-1]["frozen"] == [str(mount)]
 
 
 def test_a_missing_wheel_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
