@@ -127,6 +127,18 @@ def load(folder: Path) -> Machine | None:
     return Machine(folder, MachineSpec.from_dict(values["spec"]), ProcessIdentity.from_dict(values), ports)
 
 
+def end_unrecorded(folder: Path) -> None:
+    """End a machine that was started in `folder` by a process that died before it could write vm.json."""
+    if (folder / "vm.json").exists() or not (folder / "qmp").exists():
+        return
+    try:
+        with Monitor(folder) as monitor:
+            monitor.execute("quit")
+    except MonitorFailed:
+        # Nobody listens at the socket: there is no such machine.
+        return
+
+
 def machines(folder: Path) -> Iterator[Machine]:
     """Yield every machine below the folder of all machines."""
     for path in sorted(folder.glob("*/vm.json")):

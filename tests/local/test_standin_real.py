@@ -268,6 +268,20 @@ def _a_killed_machine_is_gone_and_comes_back(azure: Driver, made: Made) -> None:
     assert machine(azure, "vm1").spec.uuid == again.outputs["vmId"]
 
 
+def test_a_machine_whose_maker_died_too_early_is_ended(
+    azure: Driver, account: Made, container: Made, subnet: Made
+) -> None:
+    disk = azure.create("compute:Disk", **disk_inputs(account, upload(azure, "early.vhd"), "early"))
+    made = azure.create("compute:VirtualMachine", **vm_inputs(disk, azure.nic(subnet, "10.0.1.30", "n3"), "early"))
+    orphan = machine(azure, "early").identity
+    (azure.folders.machines / "early" / "vm.json").unlink()
+    assert not azure.exists(made)
+    again = azure.create("compute:VirtualMachine", **made.inputs)
+    assert wait(lambda: not orphan.alive())
+    assert machine(azure, "early").alive()
+    azure.delete(again)
+
+
 @pytest.mark.parametrize(
     ("more", "wanted"),
     [

@@ -17,7 +17,7 @@ from typing import Any
 
 from dr.errors import LifeboatError
 from dr.local.accelerator import accelerator
-from dr.local.machines import Machine, MachineSpec, load, start
+from dr.local.machines import Machine, MachineSpec, end_unrecorded, load, start
 from dr.local.sizes import capacity
 from dr.local.standin.attachment import MACHINE_TYPE, attached_machine, running, used_by
 from dr.local.standin.disks import OVERLAY, Disk
@@ -131,6 +131,7 @@ class VirtualMachine(Kind):
         return cloud.folders.machines / record.name
 
     def _stop(self, cloud: Cloud, record: Record) -> None:
+        end_unrecorded(self._folder(cloud, record))
         machine = load(self._folder(cloud, record))
         if machine is not None and machine.spec.id.lower() == record.id.lower():
             machine.stop()
