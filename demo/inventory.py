@@ -35,18 +35,19 @@ def take(folder: Path, checkout: Path) -> Inventory:
     """Take the inventory of a demo that works in `folder` and was started from `checkout`."""
     return Inventory(
         processes=frozenset(_processes(str(folder))),
-        mounts=frozenset(_mounts()),
+        mounts=frozenset(_mounts(str(folder))),
         files=frozenset((*_files(folder), *_checkout_files(checkout))),
     )
 
 
-def _mounts() -> list[str]:
-    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    return [point for point in points if not _of_a_test(point)]
+def _mounts(folder: str) -> list[str]:
+    """Mounts on, in or of the demo's folder; others come and go with other work on this machine."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line.split()[4] for line in lines if folder in line]
 
 
 def _of_a_test(path: str) -> bool:
-    return "/pytest-" in path or "lifeboat-test-" in path
+    return "lifeboat-test-" in path
 
 
 def _processes(folder: str) -> list[str]:
