@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,13 @@ def run() -> Iterator[Run]:
         pulumi.runtime.test(declare)()  # type: ignore[no-untyped-call]  # as above
         return recorder
 
+    # The SDK asks for the thread's loop, and a test before this one may have closed it (`asyncio.run` does).
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
     yield program
     settings.reset_options()
+    asyncio.set_event_loop(None)
+    loop.close()
 
 
 @pytest.fixture(scope="module")
