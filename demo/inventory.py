@@ -8,6 +8,8 @@ what the project's tests make beside it bears their own names, so that other wor
 from __future__ import annotations
 
 import os
+import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +36,7 @@ class Inventory:
 def take(folder: Path, checkout: Path) -> Inventory:
     """Take the inventory of a demo that works in `folder` and was started from `checkout`."""
     return Inventory(
-        processes=frozenset(_processes(str(folder))),
+        processes=frozenset(filter(None, map(_describe, processes(folder)))),
         mounts=frozenset(_mounts(str(folder))),
         files=frozenset((*_files(folder), *_checkout_files(checkout))),
     )
@@ -46,11 +48,13 @@ def _mounts(folder: str) -> list[str]:
     return [line.split()[4] for line in lines if folder in line]
 
 
-def _of_a_test(path: str) -> bool:
-    return "lifeboat-test-" in path
+def _of_others(path: str) -> bool:
+    """What bears the name of a test or of a demo is not ours; our own folder is looked at by itself."""
+    return "lifeboat-test-" in path or "lifeboat-demo-" in path
 
 
-def _processes(folder: str) -> list[str]:
+def processes(folder: Path) -> list[psutil.Process]:
+    """Return every process but this one and its parents that has to do with `folder`."""
     mine = {os.getpid(), *(p.pid for p in psutil.Process().parents())}
     found = []
     for process in psutil.process_iter():
@@ -61,9 +65,15 @@ def _processes(folder: str) -> list[str]:
             traces += [f.path for f in process.open_files()]
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue
-        if any(folder in text for text in traces):
-            found.append(f"{process.pid} {process.name()} (started {process.create_time():.2f})")
+        if any(str(folder) in text for text in traces):
+            found.append(process)
     return found
+
+
+def _describe(process: psutil.Process) -> str | None:
+    with suppress(psutil.NoSuchProcess):
+        return f"{process.pid} {process.name()} (started {process.create_time():.2f})"
+    return None
 
 
 def _files(folder: Path) -> list[str]:
@@ -72,11 +82,20 @@ def _files(folder: Path) -> list[str]:
     for place in WATCHED:
         if place.is_dir():
             found += [
-                str(p) for p in place.iterdir() if "lifeboat" in p.name and p != folder and not _of_a_test(str(p))
+                str(p) for p in place.iterdir() if "lifeboat" in p.name and p != folder and not _of_others(str(p))
             ]
     return found
 
 
 def _checkout_files(checkout: Path) -> list[str]:
-    """Files at the top of the checkout, where a careless tool drops its own."""
-    return [str(p) for p in checkout.iterdir()]
+    """Files at the top of the checkout, where a careless tool drops its own; what git ignores is other tools' cache."""
+    found = [str(p) for p in checkout.iterdir()]
+    names = subprocess.run(
+        ["git", "check-ignore", "--stdin"],
+        cwd=checkout,
+        input="\n".join(found),
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.splitlines()
+    return sorted({*found} - {*names})
