@@ -143,7 +143,10 @@ def _configuration(request: Request, around: Surroundings, decision: Decision) -
         "dr:run": decision.run,
         "dr:point": decision.selector,
     }
-    return {**values, "dr:sourceMayBeAlive": "acknowledged"} if request.source_may_be_alive else values
+    if request.source_may_be_alive:
+        return {**values, "dr:sourceMayBeAlive": "acknowledged"}
+    # The word was given for the run before; it does not count for a new one.
+    return values if decision.continues else {**values, "dr:sourceMayBeAlive": ""}
 
 
 def _started(store: BlobStore, blueprint: FailoverBlueprint, begun: datetime) -> datetime:

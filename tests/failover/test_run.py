@@ -122,6 +122,7 @@ def test_the_result_keeps_its_contract(make: Make) -> None:
         "azure-native:subscriptionId": LOCAL_SUBSCRIPTION,
         "dr:run": "20261123120000",
         "dr:point": "latest",
+        "dr:sourceMayBeAlive": "",
     }
 
 
