@@ -61,8 +61,8 @@ class Provider(sdk.Provider):
             ignore=request.ignore_changes,
             delete_before_replace=True,
         )
-        due = kind.due(_plain(request.old_state))
-        if due and not response.changes:
+        due = None if response.changes else await asyncio.to_thread(kind.due, _plain(request.old_state))
+        if due:
             detail = {due: sdk.PropertyDiff(sdk.PropertyDiffKind.UPDATE, input_diff=False)}
             return sdk.DiffResponse(changes=True, diffs=[due], detailed_diff=detail)
         return response

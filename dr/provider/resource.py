@@ -1,7 +1,8 @@
 """What a resource type of ours is.
 
 Rules:
-- `check` and `due` are pure; `create`, `read`, `update` and `delete` block and run in a thread of their own.
+- `check` is pure and `due` changes nothing; `due`, `create`, `read`, `update` and `delete` may block and run in a
+  thread of their own.
 - Properties are plain JSON values. `dr.plugin.values.UNKNOWN` stands for what only a later step will know.
 - Outputs repeat the inputs, so that `read` can show what is really there under the same names.
 - No secret is ever an input or output: keys live in the key store and in files of the site.
