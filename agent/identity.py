@@ -7,7 +7,7 @@ two apart: product UUID and the disks' sizes and serials. On other hardware the 
 from __future__ import annotations
 
 import os
-from typing import List, Mapping, Tuple
+from typing import Mapping, Tuple
 
 from agent.config import Hardware
 
@@ -29,20 +29,30 @@ def disk_facts(device: str) -> Tuple[int, str]:
     return int(size or 0) * 512, next((serial for serial in serials if serial), "")
 
 
-def differences(installed: Hardware, disks: Mapping[str, str]) -> List[str]:
-    """Return how this machine differs from the one that was installed on; empty when it is the same."""
-    found = []
+def other_machine(installed: Hardware, disks: Mapping[str, str]) -> str:
+    """Say how this machine differs from the one that was installed on; empty when it is the same.
+
+    Where machines have no product UUID, their disks decide.
+    """
     uuid = product_uuid()
     if uuid != installed.product_uuid:
-        found.append(f"the product UUID is {uuid or 'empty'}, installed on {installed.product_uuid or 'an empty one'}")
+        return f"the product UUID is {uuid or 'empty'}, installed on {installed.product_uuid or 'an empty one'}"
+    return "" if uuid else other_disks(installed, disks)
+
+
+def other_disks(installed: Hardware, disks: Mapping[str, str]) -> str:
+    """Say which disks are not the ones that were installed on; empty when all are."""
+    found = []
     for name, device in disks.items():
         now = disk_facts(device)
         before = installed.disks.get(name)
         if before is None:
             found.append(f"disk {name} was not there")
+        elif not now[0]:
+            found.append(f"disk {name} ({device}) is not there")
         elif now != before:
             found.append(f"disk {name} has {now[0]} bytes and serial {now[1]!r}, had {before[0]} and {before[1]!r}")
-    return found
+    return "; ".join(found)
 
 
 def boot_id() -> str:

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from typing import IO, List, Optional
 
 from agent import log, ring, state
@@ -19,14 +20,16 @@ from agent.config import CACHE_FOLDER, INSTANCE, RUN_FOLDER, TRACEFS, Config, lo
 from agent.document import idle
 from agent.facts import probe
 from agent.freezer import thaw_leftovers
-from agent.identity import differences
+from agent.identity import other_disks, other_machine
+from agent.link import Link, tls
 from agent.native import provide_lz4
-from agent.reasons import reason
+from agent.reasons import Reason, of_error, reason
 from dr.errors import Conflict, LifeboatError, NotFound, PrerequisiteMissing
 
 CONFIG = "/etc/lifeboat/agent.json"
 STACK_BYTES = 512 << 10  # memory is locked, and eight default stacks would be 64 MiB of it
 COPY_SECONDS = 10.0
+LAST_WORD_SECONDS = 5.0
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -53,6 +56,21 @@ def main(arguments: Optional[List[str]] = None) -> int:
 def _run(path: str) -> int:
     config = load(path)
     lock = _lock(config)
+    try:
+        _replicate(config)
+    except LifeboatError as error:
+        _tell_why_stopped(config, of_error(error))
+        raise
+    except Exception as error:
+        _tell_why_stopped(config, reason("agent-failed", f"{type(error).__name__}: {error}"))
+        raise
+    lock.close()
+    sys.stderr.flush()
+    # Threads that wait in the kernel for a disk or a peer must not hold up the end.
+    os._exit(0)
+
+
+def _replicate(config: Config) -> None:
     _need_tracefs(config.tracefs)
     provide_lz4(config.cache_folder)
     from agent.engine import Engine  # noqa: PLC0415 - lz4 can be imported only now
@@ -64,18 +82,32 @@ def _run(path: str) -> int:
     stoppers = [ended.set]
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: [stop() for stop in stoppers] and None)
-    found = differences(config.hardware, config.disks)
-    if found:
-        _idle_as_copy(config, "; ".join(found), ended)
-    else:
-        engine = Engine(config)
-        stoppers.append(engine.stop)
-        if not ended.is_set():
-            engine.run()
-    lock.close()
-    sys.stderr.flush()
-    # Threads that wait in the kernel for a disk or a peer must not hold up the end.
-    os._exit(0)
+    elsewhere = other_machine(config.hardware, config.disks)
+    if elsewhere:
+        _idle_as_copy(config, elsewhere, ended)
+        return
+    exchanged = other_disks(config.hardware, config.disks)
+    if exchanged:
+        raise Conflict(
+            exchanged,
+            code="disk-exchanged",
+            remedy="bring the disk back, or declare what is there now and run `pulumi up` of the site; "
+            "the recovery points of the old disk stay",
+        )
+    engine = Engine(config)
+    stoppers.append(engine.stop)
+    if not ended.is_set():
+        engine.run()
+
+
+def _tell_why_stopped(config: Config, why: Reason) -> None:
+    """Leave a status and try one heartbeat, so that `dr status` names what the log says."""
+    document = idle(config, "stopped", why)
+    with suppress(OSError):
+        state.save_json(os.path.join(config.run_folder, "status.json"), document)
+    with suppress(LifeboatError, OSError):
+        link = Link(config.configuration_server, tls(config))
+        link.request("POST", f"/v1/agents/{config.server}/heartbeat", document, seconds=LAST_WORD_SECONDS)
 
 
 def _end_at_once(failure: threading.ExceptHookArgs) -> None:

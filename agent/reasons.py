@@ -21,6 +21,7 @@ REMEDIES = {
     # why nothing is sent
     "copy": "if this is the recovered server, reprotect it; if its hardware was replaced, run `pulumi up` of the site",
     "fenced": "this server was failed over; shut it down, or reprotect it from where it runs now",
+    "agent-failed": "read `journalctl -u lifeboat-agent` on the server; systemd keeps starting the agent",
     # why a recovery point was skipped
     "busy-unfrozen-writer": "see `not_frozen`: put swap and raw users on a disk that is not protected",
     "too-much-pending": "the server writes faster than it can be read; raise limits.buffer_bytes or spread the load",

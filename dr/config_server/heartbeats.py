@@ -15,7 +15,7 @@ from typing import Any
 from dr.durable import write_durably
 from dr.https import RequestInvalid, number
 
-MODES = frozenset({"initial-replication", "resync", "delta", "copy", "fenced"})
+MODES = frozenset({"initial-replication", "resync", "delta", "copy", "fenced", "stopped"})
 COUNTERS = (
     "pending_bytes",
     "initial_bytes_total",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -210,3 +211,15 @@ def test_cleanup_leaves_nothing(protected: Protected) -> None:
     assert not Path("/sys/kernel/tracing/instances", protected.instance).exists()
     assert not protected.run_folder.exists()
     assert not (protected.folder / "cache").exists()
+
+
+def test_an_agent_that_cannot_start_says_why(protected: Protected, site: Site) -> None:
+    protected.disk("os", 64 * MIB)
+    protected.changes["tracefs"] = str(protected.folder / "no-tracing")
+    protected.start()
+    reason = protected.wait_mode("stopped")["reason"]
+    assert (reason["code"], bool(reason["remedy"])) == ("tracefs-missing", True)
+    wait_for("the configuration server knows", lambda: "tracefs-missing" in json.dumps(site.heard()), 10)
+    assert '"mode": "stopped"' in json.dumps(site.heard())
+    assert protected.process is not None
+    assert protected.process.wait(10) != 0

@@ -7,6 +7,7 @@ import json
 import ssl
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -118,6 +119,13 @@ class Site:
             )
             for offset in range(0, size, 4 << 20)
         )
+
+    def heard(self) -> dict[str, Any]:
+        """Return what the configuration server keeps of the agent's last heartbeats; it saves when a mode changes."""
+        with suppress(OSError, ValueError):
+            document: dict[str, Any] = json.loads((self.folder / "heartbeats.json").read_text())
+            return document
+        return {}
 
     def close(self) -> None:
         if self._process_server is not None:
