@@ -103,9 +103,3 @@ def _push() -> Pushing:
     from dr.push import install  # noqa: PLC0415 - loads paramiko
 
     return install
-
-
-def _agent_package() -> Path:
-    from dr.push.package import current_package  # noqa: PLC0415 - only protection needs it
-
-    return current_package()

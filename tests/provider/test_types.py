@@ -388,7 +388,7 @@ class TestProtection:
         stopped = kind.read(resource_id, state, around.session)
         assert stopped is not None
         assert kind.due(stopped) == "problems"
-        around.package.write_bytes(b"newer")
+        (around.folder / "agent.pyz").write_bytes(b"newer")
         assert kind.due(state) == "agentSha256"
         around.now = NOW + timedelta(days=70)
         assert kind.due(state) == "certificateUntil"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,7 +20,6 @@ from dr.vault.memory import MemoryBlobStore
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 AGENT = b"the agent as it is now"
-PACKAGE = b"the agent"
 SUBSCRIPTION = "00000000-10ca-4000-8000-000000000000"
 
 
@@ -103,13 +101,6 @@ class Surroundings:
     now: datetime = NOW
     endpoint: tuple[str, int] = ("127.0.0.1", 1)
     warnings: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.package.write_bytes(PACKAGE)
-
-    @property
-    def package(self) -> Path:
-        return self.folder / "agent.pyz"
 
     @property
     def world(self) -> World:
