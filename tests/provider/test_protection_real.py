@@ -1,0 +1,72 @@
+"""`dr:index:Protection` on a real sshd: installed, nothing to do, stopped by hand, removed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from dr.provider.certificate_authority import CertificateAuthority
+from dr.provider.protection import Protection
+from dr.push import install
+from tests.provider.worlds import SUBSCRIPTION, Surroundings
+from tests.push.rig import Server, package, running_server
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with running_server(folder) as running:
+        yield running
+
+
+def test_the_whole_life_of_a_protection(tmp_path: Path, server: Server) -> None:
+    around = Surroundings(tmp_path, now=datetime.now(UTC))
+    agent = package(tmp_path / "agent.pyz", "1")
+    world = replace(around.world, push=lambda: install, agent_package=lambda: agent)
+    authority = {"name": "ca-harbour", "site": "harbour", "subscription": SUBSCRIPTION}
+    CertificateAuthority(world).create(authority, around.session)
+    declared = server.protection
+    inputs = {
+        "site": "harbour",
+        "subscription": SUBSCRIPTION,
+        "certificateAuthority": "ca-harbour",
+        "server": declared.server,
+        "ssh": {
+            "address": declared.ssh_address,
+            "port": declared.ssh_port,
+            "user": declared.ssh_user,
+            "keyFile": declared.ssh_key_file,
+            "hostKey": declared.ssh_host_key,
+        },
+        "disks": [
+            {"name": disk.name, "device": disk.device, "replica": disk.replica, "digests": disk.digests}
+            for disk in declared.disks
+        ],
+        "processServers": list(declared.process_servers),
+        "configurationServer": declared.configuration_server,
+        "initialPolicy": {"crashConsistentSeconds": 300, "rpoThresholdSeconds": 3600, "retentionSeconds": 86400},
+    }
+    kind = Protection(world)
+    before = server.inventory()
+    resource_id, state = kind.create(inputs, around.session)
+    assert state["unitState"] == "active"
+    assert state["diskBytes"]["os"] > 0
+    assert kind.due(state) is None
+    seen = kind.read(resource_id, state, around.session)
+    assert seen == state
+
+    package(agent, "2")
+    assert kind.due(state) == "agentSha256"
+    state = kind.update(resource_id, state, inputs, around.session)
+    assert kind.due(state) is None
+
+    kind.delete(resource_id, state, around.session)
+    assert kind.read(resource_id, state, around.session) is None
+    assert server.inventory() == before
