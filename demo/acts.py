@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import time
@@ -13,11 +12,9 @@ from typing import Any
 import psutil
 
 from demo import compare, tamper
-from demo.declare import write_declaration
-from demo.stage import CommandFailed, Stage, free_ports
+from demo.protected import ProtectedServer
+from demo.stage import CommandFailed, Stage
 from demo.story import Story
-from dr.config_server.client import SiteClient
-from dr.errors import LifeboatError
 from tools.machines.source import SourceMachine
 
 SERVER = "shop1"
@@ -33,7 +30,6 @@ class Demo:
         self.stage, self.story = stage, story
         self._tamper, self._leak = tamper, leak
         self._source: SourceMachine | None = None
-        self._leaked: SourceMachine | None = None
         self._figures: dict[str, Any] = {}
 
     def play(self) -> dict[str, Any]:
@@ -66,10 +62,8 @@ class Demo:
 
     def _protect(self, source: SourceMachine) -> None:
         self.story.chapter("Declared, compiled, made true")
-        https, data = free_ports(2)
-        write_declaration(self.stage.checkout / "plans", self.stage.plans, source, https, data)
-        os.environ["LIFEBOAT_LOCAL"] = str(self.stage.local)
-        self.stage.load_environment({"LIFEBOAT_SSH_KEY": str(source.key_file)})
+        self._server = ProtectedServer(self.stage, source, SERVER)
+        self._server.declare()
         self.story.say(self.stage.dr("validate").strip())
         with self.story.step("dr local up"):
             self.stage.dr("local", "up")
@@ -91,53 +85,33 @@ class Demo:
     def _initial_replication(self) -> None:
         self.story.chapter("Replication")
         told = -1.0
-        deadline = time.monotonic() + 900
-        while time.monotonic() < deadline:
-            agent = self._agent_status()
-            total = agent.get("initial_bytes_total") or 0
-            done = agent.get("initial_bytes_done") or 0
-            if agent.get("mode") == "delta":
-                sent = agent["sent_bytes"]
-                self.story.say(f"the replica is complete: {total >> 20} MiB of disk, {sent >> 20} MiB sent")
-                return
+
+        def look(agent: dict[str, Any]) -> None:
+            nonlocal told
+            done, total = agent.get("initial_bytes_done") or 0, agent.get("initial_bytes_total") or 0
             if total and done / total >= told + 0.2:
                 told = done / total
-                self.story.say(f"initial replication {done / total:4.0%}, while the shop works")
-            time.sleep(1)
-        raise CommandFailed(f"the initial replication did not end; the agent says {self._agent_status()}")
+                self.story.say(f"initial replication {told:4.0%}, while the shop works")
 
-    def _agent_status(self) -> dict[str, Any]:
-        try:
-            status = SiteClient(self.stage.local / "site").status()
-        except LifeboatError as error:
-            return {"mode": "unknown", "error": str(error)}
-        return dict(status["servers"].get(SERVER, {}).get("agent") or {})
+        agent = self._server.wait_for_delta(look)
+        total, sent = agent["initial_bytes_total"], agent["sent_bytes"]
+        self.story.say(f"the replica is complete: {total >> 20} MiB of disk, {sent >> 20} MiB sent")
 
     def _cut(self, source: SourceMachine) -> tuple[Path, compare.ShopState, str]:
         """Ask for a recovery point, and take our own picture of the disk while the server is frozen."""
         self.story.chapter("A recovery point, and a picture of the same instant taken by somebody else")
-        client = SiteClient(self.stage.local / "site")
         known = compare.shop_state("127.0.0.1", source.port(SHOP_PORT))
-        for attempt in range(5):
-            request = client.request_cut(SERVER, barrier=True)
-            answer = client.wait_cut(SERVER, request, until={"frozen", "skipped"}, seconds=120)
-            if answer["state"] == "frozen":
-                picture = source.freeze_copy(self.stage.folder / "picture.raw")
-                client.release(SERVER, request)
-                answer = client.wait_cut(SERVER, request, until={"point", "skipped"}, seconds=180)
-                if answer["state"] == "point":
-                    point = str(answer["point"])
-                    self.story.say(f"recovery point {point}; the frozen disk was pictured from outside")
-                    return picture, known, point
-            self.story.say(f"attempt {attempt + 1} was skipped: {answer['reason']}")
-        raise CommandFailed("no recovery point could be made")
+        picture = self.stage.folder / "picture.raw"
+        point = self._server.pictured_point(picture, self.story.say)
+        self.story.say(f"recovery point {point}; the frozen disk was pictured from outside")
+        return picture, known, point
 
     def _burn(self, source: SourceMachine) -> None:
         self.story.chapter("The site burns")
-        self._figures["sent_bytes"] = self._agent_status()["sent_bytes"]
+        self._figures["sent_bytes"] = self._server.agent()["sent_bytes"]
         self._burnt_at = time.time()
         source.kill()
-        for process in self._site_processes():
+        for process in self._server.site_processes():
             process.send_signal(signal.SIGKILL)
             with suppress(psutil.TimeoutExpired):
                 process.wait(10)
@@ -145,17 +119,6 @@ class Demo:
             shutil.rmtree(lost)
         self.story.say("gone: the server, its disk, configuration and process server, their keys, the checkout")
         self.story.say("left: the git repository, the vault, and one break-glass secret")
-
-    def _site_processes(self) -> list[psutil.Process]:
-        site = str(self.stage.folder)
-        found = []
-        for process in psutil.process_iter():
-            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                if "serve" in process.cmdline() and site in str(process.environ()):
-                    found.append(process)
-        if not found:
-            raise CommandFailed("the site's servers were not running when the fire came")
-        return found
 
     def _fail_over(self, point: str) -> None:
         self.story.chapter("Failover")

@@ -14,7 +14,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,8 @@ class Stage:
         self.environment = base
         self.environment = base | json.loads(self.run("bin/dr", "env", "--json"))
 
-    def run(self, *command: str, timeout: float = 900, stdin: str | None = None) -> str:
-        """Run a command in the checkout and return its stdout; `CommandFailed` with all its output otherwise."""
+    def run(self, *command: str, timeout: float = 900, stdin: str | None = None, codes: Collection[int] = (0,)) -> str:
+        """Run a command in the checkout and return its stdout; `CommandFailed` unless its exit code is in `codes`."""
         result = subprocess.run(
             command,
             cwd=self.checkout,
@@ -89,16 +89,16 @@ class Stage:
             check=False,
             **({"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}),
         )
-        if result.returncode != 0:
+        if result.returncode not in codes:
             said = f"{result.stdout[-6000:]}\n{result.stderr[-6000:]}".strip()
             raise CommandFailed(f"`{' '.join(command)}` ended with {result.returncode}:\n{said}")
         return result.stdout
 
-    def dr(self, *arguments: str, timeout: float = 900) -> str:
-        return self.run("bin/dr", *arguments, timeout=timeout)
+    def dr(self, *arguments: str, timeout: float = 900, codes: Collection[int] = (0,)) -> str:
+        return self.run("bin/dr", *arguments, timeout=timeout, codes=codes)
 
-    def dr_json(self, *arguments: str, timeout: float = 900) -> Any:
-        return json.loads(self.dr(*arguments, "--json", timeout=timeout))
+    def dr_json(self, *arguments: str, timeout: float = 900, codes: Collection[int] = (0,)) -> Any:
+        return json.loads(self.dr(*arguments, "--json", timeout=timeout, codes=codes))
 
     def pulumi_up(self, stack: str, *arguments: str) -> int:
         """Bring a stack up and return the number of resources that changed."""

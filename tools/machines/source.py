@@ -249,9 +249,15 @@ class SourceMachine:
     def freeze_copy(self, path: Path) -> Path:
         """Keep the disk as it is at this instant in a raw file at `path`, and return that path.
 
-        The machine is stopped for the milliseconds that QEMU needs to send later writes to a new layer. The raw
-        file is the layer below (a hard link where the file system allows it), or is converted after the machine
-        runs again. It survives the machine's folder.
+        The file is a hard link to the layer that is not written any more where that is possible, else a copy made
+        after the machine runs again. It survives the machine's folder.
+        """
+        return self.copy_layer(self.freeze_layer(), path)
+
+    def freeze_layer(self) -> tuple[Path, str]:
+        """Send all later writes to a new layer and return the one below, (file, format), which never changes again.
+
+        The machine is stopped for the milliseconds that QEMU needs for that.
         """
         was_running = bool(self.monitor(("query-status", {}))[0]["running"])
         number = len(self.layers)
@@ -268,12 +274,17 @@ class SourceMachine:
         finally:
             if was_running:
                 self.cont()
-        frozen, kind = self.layers[-1]
+        frozen = self.layers[-1]
         self.layers.append((layer, "qcow2"))
+        return frozen
+
+    def copy_layer(self, frozen: tuple[Path, str], path: Path) -> Path:
+        """Make a raw file at `path` of a layer that `freeze_layer` returned, with all below it; return `path`."""
+        layer, kind = frozen
         if kind == "raw":
-            _same_file(frozen, path)
+            _same_file(layer, path)
         else:
-            _qemu_img("convert", "-U", "-f", kind, "-O", "raw", str(frozen), str(path))
+            _qemu_img("convert", "-U", "-f", kind, "-O", "raw", str(layer), str(path))
         return path
 
     def kill(self) -> None:
