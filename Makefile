@@ -33,7 +33,8 @@ quick:
 	$(PYTEST) -m "not real and not vm" -n $(WORKERS) --timeout 60
 
 test: check ## check, and the tests on real machinery and real machines
-	$(PYTEST) -m "real or vm" -n $(WORKERS) --dist worksteal --timeout 1200
+	$(PYTEST) -m vm -n $(WORKERS) --dist loadfile --timeout 1200
+	$(PYTEST) -m "real and not vm" -n $(WORKERS) --dist worksteal --timeout 600
 
 format: ## format all files
 	.venv/bin/ruff check --fix-only
