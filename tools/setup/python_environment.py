@@ -8,6 +8,7 @@ counts as whole by a file that is written last.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tools.setup.paths import CHECKOUT, LOCK, Cache
 from tools.setup.step import call
 
 WHOLE = ".lifeboat-whole"
+AZURE_SDK = "pulumi_azure_native"
 UV_LOCK = Path(__file__).resolve().parent / "uv.lock"
 
 
@@ -59,7 +61,27 @@ def _fill(folder: Path, uv: str) -> None:
     if not (folder / "bin" / "python").exists():
         call([uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder], environment=environment)
     call([uv, "pip", "sync", "--quiet", "--require-hashes", LOCK], environment=environment)
+    _compile(folder)
     (folder / WHOLE).touch()
+
+
+def _compile(folder: Path) -> None:
+    """Compile the libraries once: where Python may not write bytecode by itself, each `pulumi up` would do it again.
+
+    Of the azure-native SDK, which has a thousand modules, only those that the stacks import.
+    """
+    python = folder / "bin" / "python"
+    (packages,) = folder.glob("lib/python*/site-packages")
+    sdk = packages / AZURE_SDK
+    call([python, "-m", "compileall", "-q", "-j", "0", "-x", f"/{AZURE_SDK}/", packages])
+    call([python, "-m", "compileall", "-q", "-l", sdk])
+    call([python, "-m", "compileall", "-q", "-j", "0", *(sdk / name for name in _sdk_modules())])
+
+
+def _sdk_modules() -> list[str]:
+    texts = [path.read_text() for path in sorted((CHECKOUT / "stacks").glob("*.py"))]
+    imports = re.findall(rf"^from {AZURE_SDK} import (.+)$", "\n".join(texts), re.MULTILINE)
+    return sorted({name.strip() for line in imports for name in line.split(",")})
 
 
 def _point(link: Path, folder: Path) -> None:
