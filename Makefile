@@ -4,6 +4,8 @@ PYTHON ?= python3
 LIFEBOAT_CACHE ?= $(HOME)/.cache/lifeboat
 PULUMI_VERSION := 3.259.0
 export LIFEBOAT_CACHE
+# Hundreds of short processes start from this checkout: let them keep what they compiled.
+unexport PYTHONDONTWRITEBYTECODE
 # Pulumi's language host takes the first Python on PATH, so the environment comes first.
 export PATH := $(CURDIR)/.venv/bin:$(LIFEBOAT_CACHE)/pulumi-$(PULUMI_VERSION)/bin:$(PATH)
 WORKERS ?= 2
