@@ -10,7 +10,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,6 +19,7 @@ from aiohttp import web
 
 from dr.certificates.tls import Identity, peer_identity
 from dr.errors import LifeboatError, NotFound, Refused
+from dr.journal import strict_json
 
 MAX_JSON_BYTES = 1 << 20
 BODY_SECONDS = 60.0
@@ -120,8 +120,8 @@ async def read_json(request: web.Request) -> Mapping[str, Any]:
     """Return the body as JSON object. `RequestInvalid` otherwise."""
     body = await read_body(request, MAX_JSON_BYTES)
     try:
-        value = json.loads(body or b"{}", parse_constant=_not_json)
-    except (ValueError, RecursionError):
+        value = strict_json.loads(body or b"{}")
+    except ValueError:
         raise RequestInvalid("the body is not JSON") from None
     if not isinstance(value, dict):
         raise RequestInvalid("the body is not a JSON object")
@@ -172,7 +172,3 @@ def _as_ours(code: str, error: web.HTTPException) -> LifeboatError:
     ours = kind(error.reason, code=code)
     ours.http_status = error.status
     return ours
-
-
-def _not_json(constant: str) -> None:
-    raise ValueError(constant)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import NoReturn
 import click
 
 from dr import __version__
+from dr.cli.plain import plain
 from dr.errors import LifeboatError
 
 # command -> (module, one line for `dr --help`); the order is the order of a first day with dr.
@@ -64,15 +66,18 @@ def fail(error: LifeboatError, *, as_json: bool) -> NoReturn:
     if as_json:
         click.echo(json.dumps(error.as_dict()))
     else:
-        click.echo(f"dr: {error.message}", err=True)
+        click.echo(plain(f"dr: {error.message}"), err=True)
         if error.remedy:
-            click.echo(f"    remedy: {error.remedy}", err=True)
+            click.echo(plain(f"    remedy: {error.remedy}"), err=True)
     sys.exit(error.exit_code)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line with `argv` (default: the process's)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a server's names need not be valid in any encoding
     try:
         dr.main(args=arguments, prog_name="dr", standalone_mode=False)
     except LifeboatError as error:

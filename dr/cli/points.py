@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dr.cli.plain import plain
 from dr.errors import Corrupt, Degraded, LifeboatError, NotFound, PrerequisiteMissing
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def points(server: str, *, selector: str | None, request: bool, target: str, as_
     else:
         _show(report, verified_only=selector is not None)
         if failure:
-            click.echo(f"dr: {failure.message}\n    remedy: {failure.remedy}", err=True)
+            click.echo(plain(f"dr: {failure.message}\n    remedy: {failure.remedy}"), err=True)
     if failure:
         sys.exit(failure.exit_code)
 
@@ -209,7 +210,8 @@ def _rows(report: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     for point in report["points"]:
         disks = ", ".join(f"{disk['name']} {disk['size_bytes'] / (1 << 30):.1f} GiB" for disk in point["disks"])
         loose = ", ".join(item["name"] for item in point["not_frozen"]) or "-"
-        yield point["id"], point["cut_time"], _age(point["age_seconds"]), point["kind"], disks, loose
+        cells = (point["id"], point["cut_time"], _age(point["age_seconds"]), point["kind"], disks, loose)
+        yield tuple(map(plain, cells))
 
 
 def _age(seconds: float) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dr.cli.plain import plain
 from dr.errors import Degraded, LifeboatError, NotFound, PrerequisiteMissing
 
 if TYPE_CHECKING:
@@ -135,11 +136,11 @@ def _show(document: Document) -> None:
         Console().print(_table(document))
         return
     for row in _rows(document):
-        click.echo("  ".join(cell for cell in row if cell))
+        click.echo(plain("  ".join(cell for cell in row if cell)))
     for name, state in _states(document):
-        click.echo(f"{name}: {state['code']}: {state['message']}")
+        click.echo(plain(f"{name}: {state['code']}: {state['message']}"))
         if state["remedy"]:
-            click.echo(f"    remedy: {state['remedy']}")
+            click.echo(plain(f"    remedy: {state['remedy']}"))
 
 
 def _table(document: Document) -> RenderableType:
@@ -153,7 +154,7 @@ def _table(document: Document) -> RenderableType:
     for column in ("server", "health", "mode", "RPO", "newest point", "backlog", "sent"):
         table.add_column(column)
     for row in _rows(document):
-        table.add_row(*row)
+        table.add_row(*(Text(plain(cell)) for cell in row))
     parts: list[RenderableType] = [table]
     for name, server in document["servers"].items():
         agent = server["agent"] or {}
@@ -164,9 +165,9 @@ def _table(document: Document) -> RenderableType:
             grid.add_row(f"{name} {agent['mode']}", bar, _bytes(agent["initial_bytes_done"]), f"of {_bytes(total)}")
             parts.append(grid)
     for name, state in _states(document):
-        parts.append(Text(f"{name}: {state['code']}: {state['message']}", style="yellow"))
+        parts.append(Text(plain(f"{name}: {state['code']}: {state['message']}"), style="yellow"))
         if state["remedy"]:
-            parts.append(Text(f"    remedy: {state['remedy']}"))
+            parts.append(Text(plain(f"    remedy: {state['remedy']}")))
     return Group(*parts)
 
 

@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -144,11 +145,11 @@ def _agent_states(beat: Heartbeat, now: datetime) -> Iterator[NamedState]:
             mode, f"initial replication {_percent(status)}", "wait; there is no recovery point before it ends"
         )
     elif mode != "delta":
-        why = reason.get("message") or mode
+        why = str(reason.get("message") or mode)
         about = f"resync {_percent(status)}: {why}" if mode == "resync" else f"{mode}: {why}"
         yield NamedState(mode, about, str(reason.get("remedy", "")))
     elif reason:
-        yield NamedState(str(reason.get("code")), str(reason.get("message", "")), str(reason.get("remedy", "")))
+        yield _from_agent(reason)
     freezing = status.get("freezing")
     if isinstance(freezing, dict) and freezing.get("off"):
         off = freezing["off"]
@@ -158,6 +159,14 @@ def _agent_states(beat: Heartbeat, now: datetime) -> Iterator[NamedState]:
     if skipped is not None:
         message, remedy = _reason_of(skipped)
         yield NamedState("point-skipped", f"the last recovery point was skipped: {message}", remedy)
+
+
+def _from_agent(reason: Mapping[str, Any]) -> NamedState:
+    """Return an agent's reason as a state that keeps the answer's schema, whatever the agent sent."""
+    code = str(reason.get("code"))
+    if not re.fullmatch("[a-z][a-z0-9-]{0,63}", code):
+        code = "agent-degraded"
+    return NamedState(code, str(reason.get("message") or code), str(reason.get("remedy", "")))
 
 
 def _skip_reason(last_cut: object) -> object:

@@ -43,7 +43,8 @@ def check_status(server: str, status: Mapping[str, Any]) -> None:
     if status.get("mode") not in MODES:
         raise RequestInvalid(f'"mode" is not one of {", ".join(sorted(MODES))}')
     for counter in COUNTERS:
-        number(status.get(counter), counter)
+        value = status.get(counter)
+        number(None if isinstance(value, str) else value, counter)  # digits are for addresses, not for a document
     for part in ("reason", "last_cut", "tracker"):
         if not isinstance(status.get(part), dict | None):
             raise RequestInvalid(f'"{part}" is not an object')

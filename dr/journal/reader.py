@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import zlib
 from typing import Any, Iterator, List, NoReturn, Optional, Tuple
 
 import lz4.block
 
 from dr.errors import Corrupt
+from dr.journal import strict_json
 from dr.journal.layout import (
     CODEC_LZ4,
     CODEC_RAW,
@@ -189,16 +189,12 @@ def _facts(stored: memoryview) -> Any:
     if len(stored) > MAX_CUT_JSON_BYTES:
         _corrupt(f"a cut's facts have more than {MAX_CUT_JSON_BYTES} bytes")
     try:
-        facts = json.loads(bytes(stored).decode("utf-8"), parse_constant=_not_json)
-    except (ValueError, RecursionError) as error:
+        facts = strict_json.loads(bytes(stored).decode("utf-8"))
+    except ValueError as error:
         raise Corrupt(f".hrl segment: a cut's facts are not JSON: {error}", remedy=REMEDY) from error
     if not isinstance(facts, dict):
         _corrupt("a cut's facts are not a JSON object")
     return facts
-
-
-def _not_json(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def _corrupt(what: str) -> NoReturn:

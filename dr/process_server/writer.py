@@ -273,6 +273,8 @@ class ServerWriter:
                 failures += 1
             except LifeboatError as error:
                 log.warning("replica refused server=%s: %s", self.server, error.message)
+                self._become(WriterState.REFUSED, error.message)
+                failures += 1
             except Exception as error:  # a fault of ours must be a state that somebody sees, not a dead task
                 log.exception("fault in the writer of %s", self.server)
                 await self._end(self._replica, WriterState.REFUSED, f"fault in the writer: {error}")

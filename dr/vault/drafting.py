@@ -52,7 +52,7 @@ def draft_manifest(
             facts={**origin.facts, **dict(cut.get("facts") or {})},  # the cut's are newer
             disks=tuple(disks),
         )
-    except (KeyError, ValueError, TypeError) as err:
+    except (KeyError, ValueError, TypeError, OverflowError) as err:  # a time may lie outside of the calendar
         raise Refused(f"{origin.server}: the agent sent a cut without a usable {err}", code="cut-invalid") from err
     problems = manifests.problems(manifests.as_document(draft))
     if problems:

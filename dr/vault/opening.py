@@ -26,6 +26,7 @@ from dr.vault.digests import DigestTable, table_blob_size
 from dr.vault.store import PAGE, BlobStore
 
 _READ_BYTES = 4 << 20
+MAX_BLOB_BYTES = 8 << 40  # a page blob's limit in Azure
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +122,18 @@ def went_back(server: str, disk: str, found: int | None, known: int) -> Conflict
 
 
 def check_disks(server: str, disks: Sequence[DiskSpec]) -> None:
-    """Check that there are disks, each with a name of its own and whole sectors. `Refused` `disk-size`."""
+    """Check that there are disks, each with a name of its own and whole sectors, that fit. `Refused` `disk-size`."""
     if not disks or len({disk.name for disk in disks}) != len(disks):
         raise Refused(f"{server}: there must be a disk, and each needs a name of its own", code="disk-size")
     for disk in disks:
         if disk.size_bytes <= 0 or disk.size_bytes % PAGE:
             raise Refused(f"{server}: disk {disk.name} has {disk.size_bytes} bytes", code="disk-size")
+        if vhd.blob_size(disk.size_bytes) > MAX_BLOB_BYTES:
+            raise Refused(
+                f"{server}: disk {disk.name} has {disk.size_bytes} bytes, a page blob holds less than {MAX_BLOB_BYTES}",
+                code="disk-size",
+                remedy="protect disks of up to 8 TiB",
+            )
 
 
 def create_missing(store: BlobStore, server: str, disk: DiskSpec, metadata: Mapping[str, str]) -> None:
