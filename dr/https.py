@@ -113,6 +113,9 @@ async def read_body(request: web.Request, limit_bytes: int) -> bytes:
                 parts.append(part)
     except TimeoutError:
         raise RequestInvalid(f"the body did not arrive within {BODY_SECONDS:.0f} s", code="too-slow") from None
+    except ConnectionResetError:
+        # The caller was killed or its network went: its trouble, not a fault of ours.
+        raise RequestInvalid("the caller went away before the whole body was here", code="incomplete") from None
     return b"".join(parts)
 
 

@@ -68,13 +68,6 @@ class Estate:
         steps = [event["resourcePreEvent"]["metadata"] for event in parsed if "resourcePreEvent" in event]
         return [f"{step['op']} {step['type'].rpartition(':')[2]}" for step in steps if step["op"] != "same"]
 
-    def edit(self, file: str, before: str, after: str) -> None:
-        """Change the one place in a file of the declaration."""
-        path = self.stage.plans / file
-        text = path.read_text()
-        assert text.count(before) == 1, f"{before!r} in {text}"
-        path.write_text(text.replace(before, after))
-
     def points(self) -> list[str]:
         return [point["id"] for point in self.stage.dr_json("points", SERVER)["points"]]
 
@@ -204,14 +197,14 @@ def end(process: psutil.Process) -> None:
 
 
 @contextmanager
-def raised(folder: Path, prepare: Callable[[Estate], None] = lambda estate: None) -> Iterator[Estate]:
+def raised(folder: Path, prepare: Callable[[SourceMachine], None] = lambda source: None) -> Iterator[Estate]:
     """Yield an estate whose server runs and whose vault is up; `prepare` sees the server before anything of ours."""
     stage = Stage(folder)
     stage.fresh_checkout()
     source = saved.resume(stage.source)
     try:
         estate = Estate(stage, source)
-        prepare(estate)
+        prepare(source)
         estate.server.declare()
         stage.dr("local", "up")
         estate.up("vault-local")

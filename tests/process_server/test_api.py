@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
+import struct
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -142,3 +144,21 @@ def test_bytes_that_are_no_http_do_not_disturb(site: RunningSite) -> None:
             connection.sendall(noise)
             assert b" 400 " in connection.recv(4096)
     assert site.sender().code("GET", "/v1/nothing")[0] == 404
+
+
+def test_a_caller_that_is_killed_in_the_middle_of_a_body_is_no_fault(
+    site: RunningSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    epoch = site.sender()("POST", STREAM, OPEN)[1]["writer_epoch"]
+    context = client_context(
+        site.folder / "agents/shop1.crt", site.folder / "agents/shop1.key", site.folder / "tls/ca.crt"
+    )
+    raw = socket.create_connection(("127.0.0.1", site.settings.process_server.port), 10)
+    with context.wrap_socket(raw, server_hostname="127.0.0.1") as connection:
+        head = f"PUT {SEGMENTS}/1/1?writer_epoch={epoch} HTTP/1.1\r\nHost: ps1\r\nContent-Length: 100000\r\n\r\n"
+        connection.sendall(head.encode() + bytes(1000))
+        time.sleep(0.2)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close by a reset
+    time.sleep(0.2)
+    assert site.sender()("POST", STREAM, OPEN)[0] == 200
+    assert "fault in" not in caplog.text

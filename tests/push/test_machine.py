@@ -16,12 +16,7 @@ from dr.push.install import inspect, install, remove
 from dr.push.package import build_package
 from tests.push.rig import free_port
 from tools.machines.source import SSH, SourceMachine, wait_for
-
-INVENTORY = (
-    'sudo sh -c "find /etc /usr /opt /root /home /boot /var/cache /var/lib /run/lifeboat -xdev '
-    "-printf '%p %M %U %G %l\\n' 2>/dev/null | sort; find /etc -xdev -type f -exec sha256sum {} + | sort; "
-    'ls /sys/kernel/tracing/instances; systemctl list-unit-files --no-legend lifeboat*; true"'
-)
+from tools.machines.traces import traces
 
 
 def declaration(machine: SourceMachine) -> ProtectionBlueprint:
@@ -62,7 +57,7 @@ def test_install_work_update_and_remove_on_a_real_machine(tmp_path: Path, author
         assert (facts.disks["os"].serial, facts.disks["os"].kind) == (machine.identity.disk_serial, "disk")
         assert facts.disks["os"].size_bytes == machine.disk_bytes
 
-        before = machine.run(INVENTORY)
+        before = traces(machine)
         installed = install(server, site="harbour", authority=authority, package=package, protection_epoch=1)
         assert installed.problems == ()
         wait_for("the report", lambda: _report(machine) is not None, timeout_seconds=60)
@@ -88,8 +83,7 @@ def test_install_work_update_and_remove_on_a_real_machine(tmp_path: Path, author
 
         assert remove(server)
         assert inspect(server) is None
-        after = machine.run(INVENTORY)
-        assert set(after.splitlines()) ^ set(before.splitlines()) == set()
+        assert traces(machine) ^ before == set()
 
 
 def _traces(machine: SourceMachine) -> bool:
