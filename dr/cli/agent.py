@@ -18,7 +18,13 @@ def agent() -> None:
 
 
 @agent.command()
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=DEFAULT, show_default=True)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=DEFAULT,
+    show_default=True,
+    help="The file to write; its folder is made.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def package(output: Path, as_json: bool) -> None:
     """Write the agent as one file; the same checkout gives the same bytes."""

@@ -30,7 +30,9 @@ Report = Callable[["Event"], None]
 @click.argument("plan")
 @click.option("--point", "selector", metavar="SELECTOR", help="latest, latest-processed, a time or a point's id.")
 @click.option("--run", "run", metavar="ID", help="Id of the run; default: the one the plan's stack holds, or the time.")
-@click.option("--target", default="local", show_default=True, type=click.Choice(["local", "azure"]))
+@click.option(
+    "--target", default="local", show_default=True, type=click.Choice(["local", "azure"]), help="Where to boot them."
+)
 @click.option("--yes", is_flag=True, help="Replace running servers when the point is another one than before.")
 @click.option("--source-may-be-alive", is_flag=True, help="Fail over although the source still answers.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end; progress goes to stderr.")
@@ -41,6 +43,12 @@ def failover(
 
     A second call continues a run that was interrupted, and changes nothing when it is done. Ctrl-C once lets the
     running step finish and saves. Exit code 10: the run did not reach its goal; what remains is named.
+
+    \b
+    Examples:
+      dr failover shop
+      dr failover shop --point 2026-05-04T11:30:00Z
+      dr failover shop --json | jq .rto_seconds
     """
     from dr.failover.run import Request, fail_over  # noqa: PLC0415 - loads the Azure SDK
 
@@ -72,6 +80,12 @@ def _surroundings(plan: str, target: str, say: Say, report: Report) -> Surroundi
     if not subscription:
         raise PrerequisiteMissing(
             "the declaration names no subscription for target azure", remedy="set site.subscription in plans/"
+        )
+    if target == "local" and not folders.state.exists():
+        raise PrerequisiteMissing(
+            f"target local is not there: no {folders.state}",
+            code="local-target-missing",
+            remedy="check LIFEBOAT_LOCAL; `dr local up` makes a new, empty one",
         )
     engine = Engine(CHECKOUT, f"failover-{plan}-{target}", os.environ)
 

@@ -25,18 +25,27 @@ def show(file: Path, as_json: bool) -> None:
     with file.open("rb") as stream:
         data = stream.read(MAX_SEGMENT_BYTES + 1)
     header, records, complete = replay(data)
+    damage = None if complete else _damage(data)
     if as_json:
         facts = {"header": _header(header), "records": [_record(each) for each in records], "complete": complete}
-        click.echo(json.dumps(facts, indent=2))
+        click.echo(json.dumps(facts | (damage.as_dict() if damage else {}), indent=2))
     else:
         click.echo(_title(header))
         for each in records:
             click.echo(_line(each))
         click.echo("whole" if complete else "NOT whole: what is shown is what came before the first fault")
-    if not complete:
-        if as_json:
-            raise SystemExit(Corrupt.exit_code)
-        read_segment(data)  # raises Corrupt, which says what is wrong
+    if damage and as_json:
+        raise SystemExit(damage.exit_code)
+    if damage:
+        raise damage
+
+
+def _damage(data: bytes) -> Corrupt:
+    try:
+        read_segment(data)
+    except Corrupt as error:
+        return error
+    raise AssertionError("what does not replay to its end cannot be read")
 
 
 def _header(header: SegmentHeader | None) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import io
 import json
@@ -13,7 +14,7 @@ import click
 
 from dr import __version__
 from dr.cli.plain import plain
-from dr.errors import LifeboatError
+from dr.errors import LifeboatError, PrerequisiteMissing
 
 # command -> (module, one line for `dr --help`); the order is the order of a first day with dr.
 COMMANDS = {
@@ -29,12 +30,23 @@ COMMANDS = {
     "journal": ("dr.cli.journal", "Show the records of an .hrl file."),
 }
 
+_HELP = "see `--help` of the command"
+
 
 class LazyGroup(click.Group):
     """Import a command's module only when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f' (did you mean "{near[0]}"?)' if near else ""
+            raise click.UsageError(f'no such command "{args[0]}"{hint}', ctx)
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
@@ -72,18 +84,31 @@ def fail(error: LifeboatError, *, as_json: bool) -> NoReturn:
     sys.exit(error.exit_code)
 
 
+def _of_the_system(error: OSError) -> LifeboatError:
+    """Return what the system refused (a full disk, no such folder, no right) as an error of ours."""
+    where = f"{error.filename}: " if error.filename else ""
+    remedy = "see that the folder is there, writable and has space; then run the same command again"
+    return PrerequisiteMissing(f"{where}{error.strerror or error}", code="system-refused", remedy=remedy)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line with `argv` (default: the process's)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a server's names need not be valid in any encoding
     try:
         dr.main(args=arguments, prog_name="dr", standalone_mode=False)
     except LifeboatError as error:
-        fail(error, as_json="--json" in arguments)
+        fail(error, as_json=as_json)
+    except OSError as error:
+        fail(_of_the_system(error), as_json=as_json)
     except click.ClickException as error:
-        error.show()
+        if as_json:
+            click.echo(json.dumps({"error": {"code": "usage", "message": error.format_message(), "remedy": _HELP}}))
+        else:
+            error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("dr: interrupted; nothing was left half done", err=True)

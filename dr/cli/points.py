@@ -21,20 +21,23 @@ if TYPE_CHECKING:
     from dr.vault.verify import Mismatch
 
 _SHOWN_MISMATCHES = 20
+_REQUEST_SECONDS = 300
 
 
 @click.command()
 @click.argument("server")
 @click.option("--verify", "selector", metavar="ID", help="Compare every chunk of a point (or latest) to its digest.")
 @click.option("--request", is_flag=True, help="Have a point made now, and wait for it; needs the site.")
-@click.option("--target", default="local", show_default=True, type=click.Choice(["local", "azure"]))
+@click.option(
+    "--target", default="local", show_default=True, type=click.Choice(["local", "azure"]), help="Whose vault to read."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (docs/formats/points.schema.json).")
 def points(server: str, *, selector: str | None, request: bool, target: str, as_json: bool) -> None:
     """List the recovery points of SERVER, newest first.
 
     Without --request only the declaration (for the site's name) and the vault are read; the site may be gone. A point
-    that cannot be
-    read is named, and makes the exit code 7. With --verify, a point whose content is not what was cut gives 9.
+    that cannot be read is named, and makes the exit code 7. With --verify, a point whose content is not what was cut
+    gives 9.
 
     \b
     Examples:
@@ -71,7 +74,9 @@ def _request(server: str) -> None:
     from dr.target.folders import Folders  # noqa: PLC0415
 
     client = SiteClient(Folders.from_environment().site)
-    answer = client.wait_cut(server, client.request_cut(server), seconds=300)
+    request = client.request_cut(server)
+    click.echo(f"asked for a point of {server}; waiting for its agent, at most {_REQUEST_SECONDS} s", err=True)
+    answer = client.wait_cut(server, request, seconds=_REQUEST_SECONDS)
     if answer["state"] != "point":
         reason = answer["reason"] or {}
         raise Degraded(

@@ -27,7 +27,9 @@ Document = dict[str, Any]
 @click.command()
 @click.argument("server", required=False)
 @click.option("--watch", is_flag=True, help="Ask again every two seconds until Ctrl-C, with progress bars.")
-@click.option("--target", default="local", show_default=True, type=click.Choice(["local", "azure"]))
+@click.option(
+    "--target", default="local", show_default=True, type=click.Choice(["local", "azure"]), help="Whose vault to read."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (docs/formats/status.schema.json).")
 def status(server: str | None, *, watch: bool, target: str, as_json: bool) -> None:
     """Show health, RPO, backlog and mode of all servers or of SERVER.
@@ -41,7 +43,9 @@ def status(server: str | None, *, watch: bool, target: str, as_json: bool) -> No
       dr status shop1 --json | jq .servers.shop1.rpo_seconds
       dr status --watch
     """
-    if watch and not as_json:
+    if watch and as_json:
+        raise click.UsageError("--watch is for eyes, --json for programs: give one of them")
+    if watch:
         _watch(server, target)
         return
     document = ask(server, target)

@@ -40,7 +40,9 @@ def test_a_torn_file_exits_as_corrupt(tmp_path: Path) -> None:
     file.write_bytes(segment()[:-3])
     result = CliRunner().invoke(journal, ["show", str(file), "--json"])
     assert result.exit_code == Corrupt.exit_code
-    assert len(json.loads(result.output)["records"]) == 2
+    shown = json.loads(result.output)
+    assert len(shown["records"]) == 2
+    assert shown["error"]["code"] == "corrupt"
     plain = CliRunner().invoke(journal, ["show", str(file)])
     assert isinstance(plain.exception, Corrupt)
     assert "NOT whole" in plain.output
