@@ -32,11 +32,12 @@ def up(half: str | None) -> None:
     Afterwards: `eval "$(dr env)"`, then `pulumi up -s vault-local` and `pulumi up -s site-local`.
     """
     folders = Folders.from_environment()
-    if half in {None, "cloud"}:
-        declaration = load(Path(environment(LOCAL, folders, os.environ)["LIFEBOAT_PLANS"]))
-        services.up_cloud(folders, declaration, click.echo)
-    if half in {None, "site"}:
-        services.up_site(folders, click.echo)
+    with services.one_at_a_time(folders, click.echo):
+        if half in {None, "cloud"}:
+            declaration = load(Path(environment(LOCAL, folders, os.environ)["LIFEBOAT_PLANS"]))
+            services.up_cloud(folders, declaration, click.echo)
+        if half in {None, "site"}:
+            services.up_site(folders, click.echo)
 
 
 @local.command()
@@ -66,4 +67,9 @@ def status(as_json: bool) -> None:
 @click.option("--machines", is_flag=True, help="Stop the recovered VMs too.")
 def down(machines: bool) -> None:
     """Stop the processes gently. Data stays; recovered VMs run on unless --machines is given."""
-    services.down(Folders.from_environment(), click.echo, stop_machines=machines)
+    folders = Folders.from_environment()
+    if not folders.root.exists():
+        click.echo(f"nothing is there: {folders.root}")
+        return
+    with services.one_at_a_time(folders, click.echo):
+        services.down(folders, click.echo, stop_machines=machines)

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from dr.durable import write_durably
-from dr.errors import Conflict, Degraded, NotFound, Unreachable
-from dr.local.processes import ProcessIdentity, start_daemon, tail
+from dr.errors import Conflict, Corrupt, Degraded, NotFound, Unreachable
+from dr.local.processes import ProcessIdentity, start_daemon, tail, whole
 from dr.local.tools import azurite_command
 from dr.target.folders import LOCAL_SUBSCRIPTION, Folders
 from dr.target.secrets import KeyStore, key_store
@@ -34,6 +34,10 @@ START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 # Azurite falls back to its public default account when the list is empty; this one keeps the list from being so.
 PLACEHOLDER_ACCOUNT = "lifeboatlocal"
+UNREADABLE_ACCOUNTS = (
+    'write it again: {"endpoint": "http://127.0.0.1:PORT", "accounts": [NAME, …]}; the names are those of '
+    "cloud/keyvault/storage-NAME.sealed, the port is in every resource of cloud/resources"
+)
 
 
 def account_secret(account: str) -> str:
@@ -72,6 +76,11 @@ class Azurite:
             identity = ProcessIdentity.from_dict(json.loads(self._identity_file.read_text()))
         except FileNotFoundError:
             return None
+        except (ValueError, KeyError) as error:
+            raise Corrupt(
+                f"{self._identity_file} is not readable",
+                remedy="end the process `azurite-blob` of this target by hand (SIGTERM) and remove the file",
+            ) from error
         return identity if identity.alive() else None
 
     def start(self) -> bool:
@@ -124,19 +133,16 @@ class Azurite:
         keys = keys or {PLACEHOLDER_ACCOUNT: base64.b64encode(secrets.token_bytes(64)).decode()}
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PULUMI_")}
         environment["AZURITE_ACCOUNTS"] = ";".join(f"{account}:{key}" for account, key in keys.items())
-        identity = start_daemon(
-            [
-                azurite_command(),
-                *("--location", str(self.folders.azurite)),
-                *("--blobHost", "127.0.0.1", "--blobPort", str(port)),
-                *("--skipApiVersionCheck", "--disableTelemetry", "--silent"),
-            ],
-            folder=self.folders.azurite,
-            log=self.log,
-            environment=environment,
-        )
-        write_durably(self._identity_file, json.dumps(identity.as_dict()).encode())
+        command = [
+            azurite_command(),
+            *("--location", str(self.folders.azurite)),
+            *("--blobHost", "127.0.0.1", "--blobPort", str(port)),
+            *("--skipApiVersionCheck", "--disableTelemetry", "--silent"),
+        ]
         self._save(endpoint=f"http://127.0.0.1:{port}")
+        with whole():
+            identity = start_daemon(command, folder=self.folders.azurite, log=self.log, environment=environment)
+            write_durably(self._identity_file, json.dumps(identity.as_dict()).encode())
         self._wait_until_it_answers()
 
     def _stop(self) -> bool:
@@ -192,6 +198,8 @@ class Azurite:
             settings: dict[str, Any] = json.loads(self.folders.accounts.read_text())
         except FileNotFoundError:
             return {}
+        except ValueError as error:
+            raise Corrupt(f"{self.folders.accounts} is not readable: {error}", remedy=UNREADABLE_ACCOUNTS) from error
         return settings
 
     def _save(self, **changes: object) -> None:

@@ -6,8 +6,11 @@ A pid alone may belong to a stranger by the time it is used; nothing here ends a
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +81,22 @@ class ProcessIdentity:
         except psutil.TimeoutExpired:
             return not self.alive()
         return True
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """Hold Ctrl-C back while inside: a process that runs must also be written down, or nobody could end it."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python interrupts the main thread only
+        return
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
 def start_daemon(

@@ -8,11 +8,13 @@ Everything is idempotent and can be interrupted: what is there already is left a
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from dr.local.azurite import Azurite
 from dr.local.environment import LOCAL, environment, pulumi_home
 from dr.local.machines import machines
 from dr.local.plugins import install_standin
-from dr.local.processes import ProcessIdentity, start_daemon, tail
+from dr.local.processes import ProcessIdentity, start_daemon, tail, whole
 from dr.local.stacks import prepare_stack
 from dr.local.tools import checkout
 from dr.model.declaration import Declaration
@@ -46,6 +48,19 @@ class Part:
 
     def as_dict(self) -> dict[str, object]:
         return {"name": self.name, "state": self.state, "pid": self.pid, "detail": self.detail}
+
+
+@contextmanager
+def one_at_a_time(folders: Folders, say: Say) -> Iterator[None]:
+    """Let one `up` or `down` change this local target at a time; a second one says so and waits."""
+    folders.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folders.root / ".changing.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another `dr local up` or `down` is at work; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def up_cloud(folders: Folders, declaration: Declaration, say: Say, *, project: Path | None = None) -> None:
@@ -82,10 +97,12 @@ def up_site(folders: Folders, say: Say) -> None:
     command = [str(python) if python.exists() else sys.executable, "-P", "-m", "dr", "serve"]
     paths = [str(checkout()), *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = {**os.environ, **chosen, "PYTHONPATH": os.pathsep.join(paths)}
-    identity = start_daemon(command, folder=folders.site, log=_serve_log(folders), environment=variables)
+    with whole():
+        identity = start_daemon(command, folder=folders.site, log=_serve_log(folders), environment=variables)
+        write_durably(_serve_file(folders), json.dumps(identity.as_dict()).encode())
     if identity.gone_within(SETTLE_SECONDS):
+        _serve_file(folders).unlink(missing_ok=True)
         raise RunFailed(f"dr serve ended at once; its last words: {tail(_serve_log(folders))}", code="serve-failed")
-    write_durably(_serve_file(folders), json.dumps(identity.as_dict()).encode())
     say(f"dr serve started (pid {identity.pid})")
 
 
@@ -169,6 +186,14 @@ def _break_glass(folders: Folders) -> bool:
 
 
 def _serve_identity(folders: Folders) -> ProcessIdentity | None:
+    """Return the process that serves the site, else the one that was started for it."""
+    try:
+        said = json.loads((folders.site / "serve.json").read_text())
+        serving = ProcessIdentity(int(said["pid"]), float(said["started_at"]))
+    except (FileNotFoundError, ValueError, KeyError):
+        serving = None
+    if serving is not None and serving.alive():
+        return serving  # started by hand, perhaps: only one can serve a site, and this one does
     try:
         return ProcessIdentity.from_dict(json.loads(_serve_file(folders).read_text()))
     except FileNotFoundError:

@@ -46,7 +46,7 @@ def _local_endpoint(folders: Folders, account: str) -> str:
         raise PrerequisiteMissing(
             f"{folders.accounts} is not readable: {err!r}",
             code="local-target-missing",
-            remedy="run `dr local up`, which writes it again",
+            remedy="`dr local status` tells what it must hold",
         ) from err
     if account not in accounts:
         raise NotFound(f"target local has no storage account {account}", remedy="run `pulumi up` of the vault stack")

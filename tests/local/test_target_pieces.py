@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from queue import Queue
 
 import psutil
 import pytest
@@ -14,10 +17,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dr.errors import Conflict, NotFound, Refused
+from dr.errors import Conflict, Corrupt, NotFound, Refused
+from dr.local import services
+from dr.local.azurite import Azurite
 from dr.local.environment import AZURE, LOCAL, environment, pulumi_home, stale
 from dr.local.plugins import install_standin, plugin_folder
-from dr.local.processes import ProcessIdentity, start_daemon
+from dr.local.processes import ProcessIdentity, start_daemon, whole
 from dr.local.sizes import Capacity, capacity
 from dr.local.stacks import prepare_stack, state_file
 from dr.local.standin.filtering import open_ports
@@ -177,3 +182,55 @@ def test_a_closed_port_and_a_missing_vm_are_named(recovered: Folders) -> None:
         reach(LOCAL_SUBSCRIPTION, "rg", "vm2", "10.0.1.9", 22, recovered)
     with pytest.raises(NotFound, match="another resource group"):
         reach(LOCAL_SUBSCRIPTION, "other", "vm1", "10.0.1.9", 22, recovered)
+
+
+def test_ctrl_c_waits_until_a_started_process_is_written_down(tmp_path: Path) -> None:
+    written = tmp_path / "identity.json"
+    with pytest.raises(KeyboardInterrupt), whole():
+        os.kill(os.getpid(), signal.SIGINT)
+        written.write_text("{}")
+    assert written.exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_server_that_somebody_else_started_is_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # `up` makes the target's environment its own
+    folders = Folders(tmp_path)
+    folders.site.mkdir(parents=True)
+    me = psutil.Process()
+    said = {"pid": me.pid, "started_at": me.create_time(), "state": "serving", "cause": None, "remedy": None}
+    (folders.site / "serve.json").write_text(json.dumps(said))
+    (folders.site / "daemon.json").write_text(json.dumps({"pid": me.pid, "started": 0.0}))
+    serve = next(part for part in services.status(folders) if part.name == "serve")
+    assert (serve.state, serve.pid) == ("running", me.pid)
+    lines: list[str] = []
+    services.up_site(folders, lines.append)
+    assert lines == [f"dr serve runs (pid {me.pid})"]
+
+
+def test_unreadable_files_of_the_target_are_named(tmp_path: Path) -> None:
+    folders = Folders(tmp_path)
+    folders.cloud.mkdir(parents=True)
+    folders.accounts.write_text("{")
+    with pytest.raises(Corrupt, match=r"accounts\.json"):
+        list(services.status(folders))
+    folders.accounts.unlink()
+    (folders.cloud / "azurite.json").write_text("")
+    with pytest.raises(Corrupt, match=r"azurite\.json"):
+        Azurite(folders).identity()
+
+
+def test_one_up_at_a_time(tmp_path: Path) -> None:
+    folders, order = Folders(tmp_path / "local"), Queue[str]()
+
+    def second() -> None:
+        with services.one_at_a_time(folders, order.put):
+            order.put("second")
+
+    with services.one_at_a_time(folders, order.put):
+        other = threading.Thread(target=second)
+        other.start()
+        assert "waiting" in order.get(timeout=10)
+        order.put("first")
+    other.join(10)
+    assert [order.get(timeout=1), order.get(timeout=1)] == ["first", "second"]
