@@ -197,7 +197,8 @@ def _check(
         vm_name=machine.name,
         address=address,
         check=check,
-        triggers=[machine.id, point.point_id],
+        # Its own id, not the resource's: a machine that was made anew under its old name is asked anew.
+        triggers=[machine.vm_id, point.point_id],
         opts=named(replaced_with=[machine]),
     )
 

@@ -7,6 +7,7 @@ through the code under test.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -216,6 +217,8 @@ def raised(folder: Path, prepare: Callable[[SourceMachine], None] = lambda sourc
         for process in inventory.processes(folder):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+        for big in (stage.source, Folders(stage.local).azurite, Folders(stage.local).disks):
+            shutil.rmtree(big, ignore_errors=True)
 
 
 def _type(urn: str) -> str:

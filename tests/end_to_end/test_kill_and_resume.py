@@ -34,7 +34,14 @@ def protected(estate: Estate) -> Estate:
     return estate
 
 
-def test_killed_in_the_initial_replication_it_goes_on_where_it_was(protected: Estate, tmp_path: Path) -> None:
+@pytest.fixture
+def picture(tmp_path: Path) -> Iterator[Path]:
+    """Where a picture of the disk may lie for one test."""
+    yield tmp_path / "picture.raw"
+    (tmp_path / "picture.raw").unlink(missing_ok=True)
+
+
+def test_killed_in_the_initial_replication_it_goes_on_where_it_was(protected: Estate, picture: Path) -> None:
     kills = 0
     for victim in ("agent", "servers", "agent", "agent", "servers"):
         before = progress(protected)
@@ -54,12 +61,12 @@ def test_killed_in_the_initial_replication_it_goes_on_where_it_was(protected: Es
     sent = protected.server.wait_for_delta()["sent_bytes"]
     assert "resync" not in protected.agent_log()
 
-    picture = same_as_picture(protected, tmp_path)
+    same_as_picture(protected, picture)
     # Once, what was on its way at each kill, and what the shop wrote meanwhile.
     assert sent < 1.5 * one_sending(picture)
 
 
-def test_killed_during_deltas_nothing_is_lost_and_nothing_is_resynced(protected: Estate, tmp_path: Path) -> None:
+def test_killed_during_deltas_nothing_is_lost_and_nothing_is_resynced(protected: Estate, picture: Path) -> None:
     protected.server.wait_for_delta()
     sent = protected.server.agent()["sent_bytes"]
     for victim, seconds in (("agent", 2), ("servers", 3), ("agent", 0.5), ("agent", 4), ("servers", 1)):
@@ -70,12 +77,12 @@ def test_killed_during_deltas_nothing_is_lost_and_nothing_is_resynced(protected:
         else:
             protected.kill_serve()
     protected.server.wait_for_delta()
-    picture = same_as_picture(protected, tmp_path)
+    same_as_picture(protected, picture)
     assert "resync" not in protected.agent_log()
     assert protected.server.agent()["sent_bytes"] - sent < one_sending(picture) / 2
 
 
-def test_a_store_that_went_back_is_named_and_healed(protected: Estate, tmp_path: Path) -> None:
+def test_a_store_that_went_back_is_named_and_healed(protected: Estate, picture: Path) -> None:
     protected.server.wait_for_delta()
     for _ in range(WENT_BACK_ATTEMPTS):
         if storage_forgets(protected):
@@ -85,7 +92,7 @@ def test_a_store_that_went_back_is_named_and_healed(protected: Estate, tmp_path:
     wait_for("the name of what happened", lambda: names_the_state(protected), timeout_seconds=300)
     protected.server.wait_for_delta()
     assert "resync: store-went-back" in protected.agent_log()
-    same_as_picture(protected, tmp_path)
+    same_as_picture(protected, picture)
 
 
 def progress(estate: Estate) -> Status:
@@ -111,15 +118,13 @@ def wait_progress(estate: Estate, done: int) -> bool:
     pytest.fail(f"nothing more was read for 300 s: {estate.agent_file()}")
 
 
-def same_as_picture(estate: Estate, folder: Path) -> Path:
-    """Have a point made; it must hold what the disk held, of which we have a picture, and the shop must be whole."""
+def same_as_picture(estate: Estate, picture: Path) -> None:
+    """Have a point made and `picture` taken: the point must hold what the disk held, and the shop must be whole."""
     known = compare.shop_state("127.0.0.1", estate.source.port(SHOP_PORT))
-    picture = folder / "picture.raw"
     point = estate.server.pictured_point(picture, print)
     assert estate.differing_chunks(point, picture) == []
     estate.verify(point)
-    check_shop(picture, folder / "shop", orders=known.orders)
-    return picture
+    check_shop(picture, picture.with_name("shop"), orders=known.orders)
 
 
 def storage_forgets(estate: Estate) -> bool:

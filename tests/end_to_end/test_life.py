@@ -93,6 +93,7 @@ def test_a_plain_pulumi_up_fails_over(estate: Estate) -> None:
     machine = recovered(estate)
     change(estate, "Server", lambda server: server["target"]["tags"].update(service="shop-of-the-lighthouse"))
     tagged = {"update NetworkInterface", "update Disk", "update VirtualMachine"}
+    assert set(estate.preview(FAILOVER)) == tagged
     assert set(estate.up(FAILOVER)) == tagged
     assert recovered(estate).identity == machine.identity, "a tag is no reason to start anew"
 
@@ -107,7 +108,9 @@ def test_a_machine_killed_by_hand_is_found_and_comes_back(estate: Estate) -> Non
 
     said = estate.stage.run("pulumi", "refresh", "--yes", "--skip-preview", "--json", "--stack", FAILOVER)
     assert summary(said) == {"delete": 1}
-    assert "create VirtualMachine" in estate.up(FAILOVER)
+    steps = estate.up(FAILOVER)
+    assert "create VirtualMachine" in steps
+    assert "create HealthCheck" in steps or "create-replacement HealthCheck" in steps, steps
     again = compare.shop_state("127.0.0.1", recovered(estate).ports[SHOP_PORT])
     assert again.integrity == "ok"
     assert again.orders >= orders, "its disk was kept"

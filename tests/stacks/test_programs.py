@@ -19,6 +19,7 @@ from stacks import failover, site, vault
 CHECKOUT = Path(__file__).parents[2]
 DISK = {"name": "os", "blob": "shop1/os.vhd", "snapshot": "2026-11-23T12:00:00.0000000Z"}
 MADE: dict[str, dict[str, Any]] = {
+    "azure-native:compute:VirtualMachine": {"vmId": "5ba1dcb9-9a4b-4b2c-8f3a-0d1d6f3f2f0e"},
     "dr:index:RecoveryPoint": {"pointId": "shop1-1-7", "cutTime": "2026-11-23T12:00:00.000Z", "disks": [DISK]},
     "dr:index:BlobCopy": {"url": "http://store/runs/shop/r1/shop1/os.vhd"},
     "dr:index:HealthCheck": {"endpoint": "127.0.0.1:1", "passedAt": "2026-11-23T12:01:00.000Z"},
@@ -154,6 +155,8 @@ def test_a_recovered_server_is_built_from_its_point(run: Run, declaration: Any) 
     }
     (check,) = made.of("dr:index:HealthCheck").values()
     assert (check["kind"], check["port"], check["path"], check["timeout"]) == ("http", 8080, "/", 600)
+    # A machine that was made anew under its old name is asked anew.
+    assert check["triggers"] == [MADE["azure-native:compute:VirtualMachine"]["vmId"], "shop1-1-7"]
 
 
 def test_what_a_resource_is_built_from_replaces_it(run: Run, declaration: Any) -> None:
