@@ -11,7 +11,7 @@ from aiohttp import web
 
 from dr import https
 from dr.config_server.cuts import Cut, CutDesk, CutState
-from dr.config_server.health import Newest, server_document, status_document
+from dr.config_server.health import NamedState, Newest, server_document, status_document
 from dr.config_server.heartbeats import Heartbeats, check_status
 from dr.config_server.settings import ServerSettings, SiteSettings
 from dr.errors import NotFound
@@ -91,7 +91,9 @@ def _add_operator_calls(app: web.Application, desk: Desk) -> None:
             newest = await desk.newest(name)
             beat = desk.heartbeats.latest(name)
             servers[name] = server_document(settings, beat, newest, writers.get(name), desk.now())
-        return web.json_response(status_document(desk.settings().site, "configuration-server", [], servers, desk.now()))
+        states = _site_states(desk.heartbeats)
+        document = status_document(desk.settings().site, "configuration-server", states, servers, desk.now())
+        return web.json_response(document)
 
     async def request_cut(request: web.Request) -> web.Response:
         https.demand_role(request, "operator")
@@ -117,6 +119,13 @@ def _add_operator_calls(app: web.Application, desk: Desk) -> None:
     app.router.add_post("/v1/servers/{server}/cuts", request_cut)
     app.router.add_get("/v1/servers/{server}/cuts/{cut}", get_cut)
     app.router.add_post("/v1/servers/{server}/cuts/{cut}/release", release)
+
+
+def _site_states(heartbeats: Heartbeats) -> list[NamedState]:
+    if not heartbeats.unsaved:
+        return []
+    remedy = "make room for the site's folder: the spool lies there as well, and a full one stops replication"
+    return [NamedState("site-folder-unwritable", heartbeats.unsaved, remedy)]
 
 
 def seconds(text: str) -> float:

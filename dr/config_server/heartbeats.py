@@ -59,12 +59,14 @@ class Heartbeats:
         self._path = path
         self._latest: dict[str, Heartbeat] = _load(path)
         self._saved_at: datetime | None = None
+        self.unsaved = ""  # why the file could not be written, empty while it can
 
     def note(self, server: str, status: Mapping[str, Any], now: datetime) -> None:
         """Remember a heartbeat; kept on disk every `SAVE_SECONDS` and when the mode changes."""
         before = self._latest.get(server)
         self._latest[server] = Heartbeat(now, dict(status))
-        due = self._saved_at is None or (now - self._saved_at).total_seconds() >= SAVE_SECONDS
+        # abs: after a clock that was set back, the next one is due as well
+        due = self._saved_at is None or abs((now - self._saved_at).total_seconds()) >= SAVE_SECONDS
         if due or before is None or before.status.get("mode") != status.get("mode"):
             self.save()
             self._saved_at = now
@@ -74,7 +76,7 @@ class Heartbeats:
         return self._latest.get(server)
 
     def save(self) -> None:
-        """Keep what is known durably."""
+        """Keep what is known durably; a folder that takes no more is in `unsaved`, and nobody is turned away for it."""
         document = {
             "version": 1,
             "servers": {
@@ -82,7 +84,11 @@ class Heartbeats:
                 for name, beat in self._latest.items()
             },
         }
-        write_durably(self._path, json.dumps(document).encode(), mode=0o600)
+        try:
+            write_durably(self._path, json.dumps(document).encode(), mode=0o600)
+            self.unsaved = ""
+        except OSError as error:
+            self.unsaved = f"{self._path} cannot be written: {error.strerror}"
 
 
 def _load(path: Path) -> dict[str, Heartbeat]:

@@ -53,6 +53,11 @@ class SpoolFull(LifeboatError):
     remedy = "wait: it empties as the vault stores; if it stays full, look for store-unavailable or give it more room"
 
 
+def cannot_keep(what: str, error: OSError) -> SpoolFull:
+    """Return the error of a spool whose file system takes no more."""
+    return SpoolFull(f"the spool cannot keep {what}: {error.strerror}")
+
+
 class Kind(Enum):
     """What a spooled segment is; decides whether the writer may fold it."""
 
@@ -117,11 +122,14 @@ class Spool:
         return sorted(entry.name for entry in self._folder.iterdir() if entry.is_dir())
 
     def folder_of(self, server: str) -> Path:
-        """Return a server's folder, made durably when it is not there."""
+        """Return a server's folder, made durably when it is not there. `SpoolFull` when it cannot be made."""
         folder = self._folder / server
         if not folder.is_dir():
-            folder.mkdir(mode=0o700)
-            sync_folder(self._folder)
+            try:
+                folder.mkdir(mode=0o700)
+                sync_folder(self._folder)
+            except OSError as error:
+                raise cannot_keep("a server", error) from error
         return folder
 
     def append(self, entry: Spooled, segment: bytes) -> Spooled:
@@ -132,16 +140,17 @@ class Spool:
         nonce = secrets.token_bytes(12)
         header = HEADER.pack(MAGIC, entry.kind.value, entry.protection_epoch, entry.previous, nonce)
         sealed = self._cipher.encrypt(nonce, segment, _bound(entry, header))
-        folder = self._epoch_folder(entry.server, entry.writer_epoch)
+        folder = self._path(entry).parent
         temporary = folder / f"{TEMPORARY}{entry.sequence:020d}"
         try:
+            self._make_epoch_folder(entry.server, folder)
             _write(temporary, header, sealed)
             temporary.replace(self._path(entry))
             sync_folder(folder)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             self._path(entry).unlink(missing_ok=True)
-            raise SpoolFull(f"the spool cannot keep a segment: {error.strerror}") from error
+            raise cannot_keep("a segment", error) from error
         self._count(entry.server, size)
         return replace(entry, file_bytes=size)
 
@@ -196,12 +205,11 @@ class Spool:
         with self._counting:
             self._used[server] = self._used.get(server, 0) + size
 
-    def _epoch_folder(self, server: str, writer_epoch: int) -> Path:
-        folder = self.folder_of(server) / f"{writer_epoch}"
+    def _make_epoch_folder(self, server: str, folder: Path) -> None:
         if not folder.is_dir():
+            self.folder_of(server)
             folder.mkdir(mode=0o700)
             sync_folder(folder.parent)
-        return folder
 
     def _path(self, entry: Spooled) -> Path:
         return self._folder / entry.server / f"{entry.writer_epoch}" / f"{entry.sequence:020d}"

@@ -16,7 +16,7 @@ from typing import Any
 
 from dr.durable import write_durably
 from dr.errors import Conflict, Corrupt, Refused
-from dr.process_server.spool import Spooled
+from dr.process_server.spool import Spooled, cannot_keep
 from dr.vault.batch import DiskSpec
 
 FILE = "stream.json"
@@ -46,7 +46,7 @@ class Stream:
 
 
 def save(folder: Path, stream: Stream) -> None:
-    """Keep `stream` durably in a server's spool folder."""
+    """Keep `stream` durably in a server's spool folder. `SpoolFull` when it cannot be kept."""
     document = {
         "version": 1,
         "writer_epoch": stream.writer_epoch,
@@ -54,7 +54,10 @@ def save(folder: Path, stream: Stream) -> None:
         "disks": [{"name": disk.name, "size_bytes": disk.size_bytes} for disk in stream.disks],
         "facts": stream.facts,
     }
-    write_durably(folder / FILE, json.dumps(document, indent=1).encode(), mode=0o600)
+    try:
+        write_durably(folder / FILE, json.dumps(document, indent=1).encode(), mode=0o600)
+    except OSError as error:
+        raise cannot_keep("how a stream was opened", error) from error
 
 
 def load(folder: Path) -> Stream | None:
