@@ -50,6 +50,16 @@ def tie_to_target(target: str, subscription: str) -> None:
         )
 
 
+def tie_to_site(held: str | None, declared: str, stack: str) -> None:
+    """Raise `Refused` when the stack was made for another site: a second, protected vault would arise beside it."""
+    if held and held != declared:
+        raise Refused(
+            f'this stack holds site "{held}", and the declaration is of site "{declared}"; a site cannot be renamed',
+            remedy=f'put the name "{held}" back (or check LIFEBOAT_PLANS); only if the stack holds nothing any more: '
+            f"`pulumi config set dr:site {declared} -s {stack}`",
+        )
+
+
 def run(stack: str) -> None:
     """Declare the resources of `stack`. Raises the errors of `dr.errors`, before the first registration."""
     name = split(stack)
@@ -61,6 +71,7 @@ def run(stack: str) -> None:
         )
     tie_to_target(name.target, subscription)
     declaration = load(Path(os.environ.get("LIFEBOAT_PLANS") or CHECKOUT / "plans"))
+    tie_to_site(pulumi.Config("dr").get("site"), declaration.site.name, stack)
     PROGRAMS[name.purpose](name, declaration, subscription)
 
 

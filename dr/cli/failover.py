@@ -91,8 +91,15 @@ def _surroundings(plan: str, target: str, say: Say, report: Report) -> Surroundi
 
     def prepare() -> None:
         if target == "local":
-            location = declaration.site.location
-            prepare_stack(engine.stack, project=CHECKOUT, folders=folders, environment=chosen, location=location)
+            site = declaration.site
+            prepare_stack(
+                engine.stack,
+                project=CHECKOUT,
+                folders=folders,
+                environment=chosen,
+                site=site.name,
+                location=site.location,
+            )
         else:
             engine.make()
 

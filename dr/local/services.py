@@ -80,6 +80,7 @@ def up_cloud(folders: Folders, declaration: Declaration, say: Say, *, project: P
             project=project or checkout(),
             folders=folders,
             environment=chosen,
+            site=declaration.site.name,
             location=declaration.site.location,
         )
         say(f"stack {stack} {'made' if made else 'is there'}")

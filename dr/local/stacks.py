@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from dr.compile.names import TAG_SITE
 from dr.durable import write_durably
 from dr.errors import Corrupt, PrerequisiteMissing, RunFailed
 from dr.target.folders import LOCAL_SUBSCRIPTION, Folders
@@ -25,11 +26,12 @@ INIT_SECONDS = 120.0
 
 
 def prepare_stack(
-    stack: str, *, project: Path, folders: Folders, environment: Mapping[str, str], location: str
+    stack: str, *, project: Path, folders: Folders, environment: Mapping[str, str], site: str, location: str
 ) -> bool:
     """Make `stack` if the backend has none, and its configuration file; return whether the stack was made.
 
-    `project` is the folder of Pulumi.yaml; `environment` as `dr.local.environment` makes it. `RunFailed` with the
+    `project` is the folder of Pulumi.yaml; `environment` as `dr.local.environment` makes it; `site` is the declared
+    one, for a stack that holds nothing yet: `dr:site` ties a stack to the site it was made for. `RunFailed` with the
     CLI's words.
     """
     configuration = project / f"Pulumi.{stack}.yaml"
@@ -45,6 +47,7 @@ def prepare_stack(
     if salt:
         wanted["encryptionsalt"] = salt
     fixed = {"azure-native:subscriptionId": LOCAL_SUBSCRIPTION, "azure-native:location": location}
+    fixed["dr:site"] = _site(state) or site
     wanted["config"] = {**(content.get("config") or {}), **fixed}
     if wanted != content:
         _write(configuration, wanted)
@@ -78,12 +81,25 @@ def _initialise(stack: str, project: Path, environment: Mapping[str, str]) -> No
 
 
 def _salt(state: Path) -> str | None:
+    salt = ((_latest(state).get("secrets_providers") or {}).get("state") or {}).get("salt")
+    return str(salt) if salt else None
+
+
+def _site(state: Path) -> str | None:
+    """Return the site that the stack's resources are tagged with; None when it holds none."""
+    for resource in reversed(_latest(state).get("resources") or []):
+        tags = (resource.get("inputs") or {}).get("tags")
+        if isinstance(tags, dict) and tags.get(TAG_SITE):
+            return str(tags[TAG_SITE])
+    return None
+
+
+def _latest(state: Path) -> dict[str, Any]:
     try:
-        provider = json.loads(state.read_bytes())["checkpoint"]["latest"].get("secrets_providers") or {}
+        latest: dict[str, Any] = json.loads(state.read_bytes())["checkpoint"]["latest"] or {}
     except (FileNotFoundError, ValueError, KeyError) as error:
         raise Corrupt(f"the state of a stack cannot be read: {state} ({error!r})", code="state-unreadable") from error
-    salt = (provider.get("state") or {}).get("salt")
-    return str(salt) if salt else None
+    return latest
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from cryptography import x509
 
 from dr.certificates.authority import identity_uri, issue
 from dr.durable import sync_folder, write_durably
-from dr.errors import LifeboatError
+from dr.errors import LifeboatError, Refused
 from dr.provider.certificate_authority import open_authority
 from dr.provider.resource import Properties, ResourceType, Session
 from dr.provider.site_answer import site_answer
@@ -82,6 +82,7 @@ class SiteServers(ResourceType):
 
     def _write(self, inputs: Properties, session: Session) -> str:
         folder = self._world.site
+        _require_same_site(folder / "config.json", inputs["site"])
         for part in ("tls", "operator"):
             (folder / part).mkdir(mode=0o700, parents=True, exist_ok=True)
         until = self._issue(folder, inputs)
@@ -162,6 +163,20 @@ def _actual(config: Mapping[str, Any], state: Properties) -> Properties:
     if not differing:
         differing["servers"] = {}
     return differing
+
+
+def _require_same_site(config: Path, site: str) -> None:
+    """Raise `Refused` when the folder serves another site: its agents would find strangers' certificates."""
+    try:
+        held = json.loads(config.read_bytes())["site"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return
+    if held != site:
+        raise Refused(
+            f'{config} is of site "{held}"; site "{site}" cannot be served from the same folder',
+            code="other-site",
+            remedy=f'a site cannot be renamed: put the name "{held}" back, or destroy its site stack first',
+        )
 
 
 def _host(address: str) -> str:

@@ -141,10 +141,14 @@ def test_a_fresh_checkout_takes_the_salt_from_the_state(tmp_path: Path) -> None:
     state = state_file("site-local", project, folders)
     state.parent.mkdir(parents=True)
     provider = {"type": "passphrase", "state": {"salt": "v1:abc"}}
-    state.write_text(json.dumps({"checkpoint": {"latest": {"secrets_providers": provider}}}))
+    group = {"type": "azure-native:resources:ResourceGroup", "inputs": {"tags": {"lifeboat-site": "harbour"}}}
+    latest = {"secrets_providers": provider, "resources": [{"type": "pulumi:pulumi:Stack"}, group]}
+    state.write_text(json.dumps({"checkpoint": {"latest": latest}}))
     configuration = project / "Pulumi.site-local.yaml"
     configuration.write_text("encryptionsalt: v1:old\nconfig:\n  dr:point: latest\n")
-    made = prepare_stack("site-local", project=project, folders=folders, environment={}, location="westeurope")
+    made = prepare_stack(
+        "site-local", project=project, folders=folders, environment={}, site="renamed", location="westeurope"
+    )
     assert not made
     content = yaml.safe_load(configuration.read_text())
     assert content["encryptionsalt"] == "v1:abc"
@@ -152,6 +156,7 @@ def test_a_fresh_checkout_takes_the_salt_from_the_state(tmp_path: Path) -> None:
         "dr:point": "latest",
         "azure-native:subscriptionId": LOCAL_SUBSCRIPTION,
         "azure-native:location": "westeurope",
+        "dr:site": "harbour",  # as the state holds it, not as a hand has renamed it
     }
 
 

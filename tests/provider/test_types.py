@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from dr.errors import Conflict, Corrupt, NotFound, Unreachable
+from dr.errors import Conflict, Corrupt, NotFound, Refused, Unreachable
 from dr.failover.selection import selection_blob
 from dr.provider.blob_copy import BlobCopy
 from dr.provider.certificate_authority import CertificateAuthority, open_authority
@@ -133,6 +133,18 @@ class TestSiteServers:
         kind.create(SERVERS, around.session)
         assert "nothing is replicated" in around.warnings[-1]
         assert "dr serve" in around.warnings[-1]
+
+    def test_another_site_is_not_put_in_the_place_of_the_one_that_is_served(
+        self, around: Surroundings, kind: SiteServers
+    ) -> None:
+        resource_id, state = kind.create(SERVERS, around.session)
+        path = around.folder / "site/config.json"
+        before = path.read_bytes()
+        with pytest.raises(Refused, match='is of site "harbour"'):
+            kind.create({**SERVERS, "site": "seaport"}, around.session)
+        assert path.read_bytes() == before
+        kind.delete(resource_id, state, around.session)
+        kind.create({**SERVERS, "site": "seaport"}, around.session)
 
     def test_no_key_in_the_outputs(self, around: Surroundings, kind: SiteServers) -> None:
         _, outputs = kind.create(SERVERS, around.session)

@@ -12,9 +12,10 @@ import pytest
 from pulumi.runtime import mocks, settings
 
 from dr import compile as compiler
+from dr.errors import Refused
 from dr.schema import load
 from dr.target.folders import LOCAL_SUBSCRIPTION
-from stacks import failover, site, vault
+from stacks import dispatch, failover, site, vault
 
 CHECKOUT = Path(__file__).parents[2]
 DISK = {"name": "os", "blob": "shop1/os.vhd", "snapshot": "2026-11-23T12:00:00.0000000Z"}
@@ -174,3 +175,11 @@ def test_what_a_resource_is_built_from_replaces_it(run: Run, declaration: Any) -
         "azure-native:network:NetworkInterface",
     }
     assert replaced_with("dr:index:HealthCheck") == {"azure-native:compute:VirtualMachine"}
+
+
+def test_a_site_cannot_be_renamed() -> None:
+    dispatch.tie_to_site(None, "harbour", "vault-azure")
+    dispatch.tie_to_site("harbour", "harbour", "vault-local")
+    with pytest.raises(Refused, match=r'holds site "harbour".*of site "seaport"') as refused:
+        dispatch.tie_to_site("harbour", "seaport", "vault-local")
+    assert "pulumi config set dr:site seaport -s vault-local" in refused.value.remedy
