@@ -25,7 +25,7 @@ from typing import Any
 
 from dr.durable import write_durably
 from dr.errors import Conflict, Corrupt, Degraded, NotFound, Unreachable
-from dr.local.processes import ProcessIdentity, start_daemon, tail, whole
+from dr.local.processes import ProcessIdentity, start_recorded_daemon, tail
 from dr.local.tools import azurite_command
 from dr.target.folders import LOCAL_SUBSCRIPTION, Folders
 from dr.target.secrets import KeyStore, key_store
@@ -140,9 +140,9 @@ class Azurite:
             *("--skipApiVersionCheck", "--disableTelemetry", "--silent"),
         ]
         self._save(endpoint=f"http://127.0.0.1:{port}")
-        with whole():
-            identity = start_daemon(command, folder=self.folders.azurite, log=self.log, environment=environment)
-            write_durably(self._identity_file, json.dumps(identity.as_dict()).encode())
+        start_recorded_daemon(
+            command, record=self._identity_file, folder=self.folders.azurite, log=self.log, environment=environment
+        )
         self._wait_until_it_answers()
 
     def _stop(self) -> bool:

@@ -5,6 +5,7 @@ A pid alone may belong to a stranger by the time it is used; nothing here ends a
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from dr.durable import write_durably
 from dr.errors import PrerequisiteMissing
 
 # The kernel's start time is exact in ticks; psutil adds the boot time, which a corrected clock moves a little.
@@ -123,6 +125,20 @@ def start_daemon(
     except psutil.NoSuchProcess:
         # It ended before it could be looked at; an identity that matches nothing says so.
         return ProcessIdentity(child.pid, 0.0)
+
+
+def start_recorded_daemon(
+    argv: Sequence[str], *, record: Path, folder: Path, log: Path, environment: Mapping[str, str]
+) -> ProcessIdentity:
+    """Start a daemon and write its identity to `record`; when that fails (a full disk) it is ended again."""
+    with whole():
+        identity = start_daemon(argv, folder=folder, log=log, environment=environment)
+        try:
+            write_durably(record, json.dumps(identity.as_dict()).encode())
+        except BaseException:
+            identity.end()
+            raise
+    return identity
 
 
 def tail(log: Path, *, lines: int = 8) -> str:

@@ -24,7 +24,7 @@ from dr.local.azurite import Azurite
 from dr.local.environment import LOCAL, environment, pulumi_home
 from dr.local.machines import machines
 from dr.local.plugins import install_standin
-from dr.local.processes import ProcessIdentity, start_daemon, tail, whole
+from dr.local.processes import ProcessIdentity, start_recorded_daemon, tail
 from dr.local.stacks import prepare_stack
 from dr.local.tools import checkout
 from dr.model.declaration import Declaration
@@ -98,9 +98,9 @@ def up_site(folders: Folders, say: Say) -> None:
     command = [str(python) if python.exists() else sys.executable, "-P", "-m", "dr", "serve"]
     paths = [str(checkout()), *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = {**os.environ, **chosen, "PYTHONPATH": os.pathsep.join(paths)}
-    with whole():
-        identity = start_daemon(command, folder=folders.site, log=_serve_log(folders), environment=variables)
-        write_durably(_serve_file(folders), json.dumps(identity.as_dict()).encode())
+    identity = start_recorded_daemon(
+        command, record=_serve_file(folders), folder=folders.site, log=_serve_log(folders), environment=variables
+    )
     if identity.gone_within(SETTLE_SECONDS):
         _serve_file(folders).unlink(missing_ok=True)
         raise RunFailed(f"dr serve ended at once; its last words: {tail(_serve_log(folders))}", code="serve-failed")

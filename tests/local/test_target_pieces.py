@@ -22,7 +22,7 @@ from dr.local import services
 from dr.local.azurite import Azurite
 from dr.local.environment import AZURE, LOCAL, environment, pulumi_home, stale
 from dr.local.plugins import install_standin, plugin_folder
-from dr.local.processes import ProcessIdentity, start_daemon, whole
+from dr.local.processes import ProcessIdentity, start_daemon, start_recorded_daemon, whole
 from dr.local.sizes import Capacity, capacity
 from dr.local.stacks import prepare_stack, state_file
 from dr.local.standin.filtering import open_ports
@@ -200,6 +200,20 @@ def test_ctrl_c_waits_until_a_started_process_is_written_down(tmp_path: Path) ->
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, found)
+
+
+def test_a_process_that_cannot_be_written_down_is_ended_again(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        start_recorded_daemon(
+            ["sleep", "600.25"],
+            record=tmp_path / "file" / "identity.json",
+            folder=tmp_path,
+            log=tmp_path / "log",
+            environment=dict(os.environ),
+        )
+    children = psutil.Process().children()
+    assert not any(child.status() != psutil.STATUS_ZOMBIE and "600.25" in child.cmdline() for child in children)
 
 
 def test_a_server_that_somebody_else_started_is_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
