@@ -126,7 +126,7 @@ def map_file(path: str, disk_bytes: int, *, create: bool) -> ChunkMap:
     descriptor = os.open(path, flags, 0o600)
     try:
         if create:
-            os.ftruncate(descriptor, size)
+            os.posix_fallocate(descriptor, 0, size)  # now, by name: a full tmpfs would kill at the first store
         elif os.fstat(descriptor).st_size != size:
             raise ValueError(f"{path} is not the map of a disk of {disk_bytes} bytes")
         states = ChunkMap(mmap.mmap(descriptor, size))

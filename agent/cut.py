@@ -23,7 +23,7 @@ from typing import Any, Dict, FrozenSet, List, Optional, Tuple
 
 from agent import log, state
 from agent.control import Barrier, CutRequest
-from agent.disk import DiskUnreadable, Piece
+from agent.disk import DiskUnreadable, Piece, resized
 from agent.facts import cut_facts, firmware
 from agent.filesystems import FileSystem, on_disks, swaps_on
 from agent.freezer import FreezeFailed, Freezer, sync_file_system
@@ -104,6 +104,9 @@ class Cutter:
                 freezer.close()
                 log.release()
             self._judge(freezer, attempt)
+            exchanged = resized(self._replication.disks)
+            if exchanged:
+                attempt.reason, attempt.final = reason("disk-exchanged", exchanged), True
             if attempt.reason is None:
                 info = self._outcome(facts, freezer, attempt, file_systems, why)
                 self._replication.send_read(attempt.taken, CutParcel(info, done))

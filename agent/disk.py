@@ -13,7 +13,7 @@ import os
 import queue
 import stat
 from dataclasses import dataclass
-from typing import Iterator, List, Tuple
+from typing import Iterable, Iterator, List, Tuple
 
 from agent.chunk_map import CHUNK_BYTES, Run
 from dr.errors import LifeboatError, NotFound
@@ -61,6 +61,22 @@ def identify(name: str, device: str) -> DiskIdentity:
     except OSError as error:
         raise NotFound(f"disk {name}: {device}: {error.strerror}", code="disk-missing") from error
     return DiskIdentity(name, path, node, major << 20 | minor, size_bytes)
+
+
+def resized(disks: Iterable[DiskIdentity]) -> str:
+    """Say which disks have another size than when they were identified, or are gone; empty when none has."""
+    found = []
+    for disk in disks:
+        try:
+            with open(f"/sys/class/block/{disk.node}/size", encoding="ascii") as file:
+                size_bytes = int(file.read()) * 512
+        except (OSError, ValueError):
+            size_bytes = 0
+        if not size_bytes:
+            found.append(f"disk {disk.name} ({disk.device}) is not there any more")
+        elif size_bytes != disk.size_bytes:
+            found.append(f"disk {disk.name} has {size_bytes} bytes now, had {disk.size_bytes}")
+    return "; ".join(found)
 
 
 class DiskReader:

@@ -9,30 +9,31 @@ Rules kept here:
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 import time
 from collections import deque
-from typing import Any, Deque, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple
 
 from agent import log, ring, state
 from agent.chunk_map import ChunkMap, chunks_of, map_file
 from agent.config import Config
 from agent.control import Barrier, Control, CutRequest
 from agent.cut import Cutter
-from agent.disk import BufferPool, DiskIdentity, DiskReader, identify
+from agent.disk import BufferPool, DiskIdentity, DiskReader, identify, resized
 from agent.facts import cut_facts, firmware
 from agent.follower import Follower
 from agent.freezer import lock_memory, thaw_leftovers
 from agent.identity import boot_id
 from agent.link import Link, tls
-from agent.reasons import Reason, reason
+from agent.reasons import REMEDIES, Reason, reason
 from agent.replication import Replication
 from agent.ring import Ring, RingConfig
 from agent.ring_format import LostTrack
 from agent.sender import Sender
 from agent.state import Lasting, Positions, Session
 from agent.status import Status
-from dr.errors import Unreachable
+from dr.errors import Conflict, Unreachable
 
 SOON_AGAIN_SECONDS = 10.0
 REQUEST_SECONDS = 60.0
@@ -47,6 +48,7 @@ class Engine:
         self._config = config
         self._wake = threading.Event()
         self._stopping = False
+        self._unsaved: Optional[Reason] = None
         os.makedirs(config.run_folder, mode=0o700, exist_ok=True)
         os.makedirs(config.cache_folder, mode=0o700, exist_ok=True)
         for mount_point in thaw_leftovers(config.run_folder):
@@ -210,7 +212,17 @@ class Engine:
     def _save_lasting(self) -> None:
         get = self._positions.get
         lasting = Lasting(boot_id(), get("sent_bytes"), get("overruns"), get("events"))
-        state.save_lasting(self._config.cache_folder, lasting)
+        self._remember(lambda: state.save_lasting(self._config.cache_folder, lasting))
+
+    def _remember(self, save: Callable[[], None]) -> None:
+        """Save what the agent can do without: a full folder of the server must not end its protection."""
+        try:
+            save()
+        except OSError as error:
+            folders = f"{self._config.run_folder} or {self._config.cache_folder}"
+            self._unsaved = reason("cannot-remember", f"{folders} cannot be written: {error.strerror}")
+        else:
+            self._unsaved = None
 
     @property
     def _fenced(self) -> bool:
@@ -219,9 +231,12 @@ class Engine:
     # -- status ------------------------------------------------------------------------------------------------
 
     def _publish(self) -> None:
+        exchanged = resized(self._disks)
+        if exchanged:
+            raise Conflict(exchanged, code="disk-exchanged", remedy=REMEDIES["disk-exchanged"])
         before = self._status.document.get("mode")
-        document = self._status.refresh(self._sender, self._control)
-        state.save_json(os.path.join(self._config.run_folder, "status.json"), document)
+        document = self._status.refresh(self._sender, self._control, self._unsaved)
+        self._remember(lambda: state.save_json(os.path.join(self._config.run_folder, "status.json"), document))
         if document["mode"] != before:
             self._save_lasting()
             log.say(f"mode {document['mode']}" + (f" ({document['reason']['code']})" if document["reason"] else ""))
@@ -320,9 +335,11 @@ def _why_anew(lasting: Optional[Lasting], before: Optional[Session], now: str) -
 
 
 def _opening(disks: List[DiskIdentity]) -> Dict[str, Any]:
+    # Each agent process is another source, so that its opening raises the writer epoch: a segment that a killed one
+    # had on its way can then not arrive under a number of ours, and pass for what we send.
     return {
         "disks": [{"name": disk.name, "size_bytes": disk.size_bytes} for disk in disks],
-        "facts": {**cut_facts(), "firmware": firmware()},
+        "facts": {**cut_facts(), "firmware": firmware(), "agent_session": secrets.token_hex(8)},
     }
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
 
 MAX_DEPTH = 8
+MULTI_DEVICE = ("btrfs", "bcachefs")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class FileSystem:
 def parse_mountinfo(text: str) -> List[Mount]:
     """Parse /proc/self/mountinfo; `read_only` is the superblock's, not the mount's."""
     mounts = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # only this ends a line: a mount point may hold what `splitlines` would split at
         head, _, tail = line.partition(" - ")
         fields, rest = head.split(" "), tail.split(" ")
         if len(fields) < 6 or len(rest) < 3:
@@ -72,7 +73,7 @@ def on_disks(disks: FrozenSet[Tuple[int, int]]) -> List[FileSystem]:
         mounts = superblocks(parse_mountinfo(file.read()))
     found = []
     for mount in mounts:
-        device = mount.device if mount.device[0] else _source_device(mount.source)
+        device = _device_of(mount)
         depth = _depth(device, disks, 0) if device else None
         if depth is not None:
             found.append(FileSystem(mount.mount_point, mount.kind, depth))
@@ -127,6 +128,13 @@ def _below(device: Tuple[int, int]) -> Set[Tuple[int, int]]:
         except OSError:
             pass  # a backing file that was deleted or lies in another namespace
     return {each for each in found if each != (0, 0)}
+
+
+def _device_of(mount: Mount) -> Optional[Tuple[int, int]]:
+    if mount.device[0]:
+        return mount.device
+    # Any user may mount FUSE and call its source what he likes; the kernel's own multi-device file systems are honest.
+    return _source_device(mount.source) if mount.kind in MULTI_DEVICE else None
 
 
 def _source_device(source: str) -> Optional[Tuple[int, int]]:

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-from agent.link import Link, pause_seconds
+from agent.link import Link, counter, pause_seconds
 from dr.errors import Unreachable
 
 WAIT_SECONDS = 20
@@ -77,8 +77,8 @@ class Follower:
             body = answer.body
             point = body.get("last_point")
             return Position(
-                int(body["stored"]),
-                int(body["writer_epoch"]),
+                counter(body["stored"]),
+                counter(body["writer_epoch"]),
                 bool(body.get("store_went_back")),
                 str(point) if point is not None else None,
             )

@@ -75,20 +75,22 @@ class Freezer:
                 ready, _, _ = select.select([held.report], [], [], READY_SECONDS)
                 if not ready or os.read(held.report, 1) != b"R":
                     raise FreezeFailed(f"the watchdog of {held.file_system.mount_point} did not start")
+            state.save_json(self._record, {"mount_points": [each.mount_point for each in file_systems]})
         except OSError as error:
             raise FreezeFailed(f"{error.filename or 'watchdog'}: {error.strerror}") from error
-        state.save_json(self._record, {"mount_points": [each.mount_point for each in file_systems]})
 
     def freeze(self) -> None:
         """Freeze all, in order; what refuses is named in `not_frozen`."""
         for held in self._held:
-            os.write(held.control, b"A")
+            if not _told(held, b"A"):
+                self.not_frozen.append({"name": held.file_system.mount_point, "reason": "its watchdog was ended"})
+                continue
             try:
                 fcntl.ioctl(held.descriptor, FIFREEZE, 0)
                 held.frozen = True
                 self.frozen_mount_points.append(held.file_system.mount_point)
             except OSError as error:
-                os.write(held.control, b"D")
+                _told(held, b"D")
                 text = _REASONS.get(error.errno or 0, error.strerror or "it cannot be frozen")
                 kind = held.file_system.kind
                 self.not_frozen.append({"name": held.file_system.mount_point, "reason": text.format(kind=kind)})
@@ -104,7 +106,7 @@ class Freezer:
             except OSError:
                 own = False
             held.frozen = False
-            os.write(held.control, b"D")
+            _told(held, b"D")
         return own and not self.thawed_by_watchdog()
 
     def thawed_by_watchdog(self) -> bool:
@@ -155,6 +157,15 @@ def thaw_leftovers(run_folder: str) -> List[str]:
             os.close(descriptor)
     os.unlink(path)
     return thawed
+
+
+def _told(held: _Frozen, command: bytes) -> bool:
+    """Tell the watchdog; False when somebody ended it. Nothing may keep the other file systems from their thaw."""
+    try:
+        os.write(held.control, command)
+    except OSError:
+        return False
+    return True
 
 
 def lock_memory() -> None:

@@ -101,13 +101,20 @@ class Link:
 def _answer(status: int, data: bytes, retry_after: Optional[str]) -> Answer:
     try:
         document = json.loads(data) if data else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         document = {}
     try:
         seconds = min(60.0, max(0.2, float(retry_after or 2)))
     except ValueError:
         seconds = 2.0
     return Answer(status, document if isinstance(document, dict) else {}, seconds)
+
+
+def counter(value: Any) -> int:
+    """Return a counter of an answer. `ValueError` when it is none that fits into 63 bits."""
+    if not isinstance(value, int) or not 0 <= value < 1 << 63:
+        raise ValueError(f"{str(value)[:40]} is no counter")
+    return value
 
 
 def pause_seconds(attempt: int, *, longest: float = 15.0) -> float:

@@ -23,7 +23,7 @@ from agent.freezer import thaw_leftovers
 from agent.identity import other_disks, other_machine
 from agent.link import Link, tls
 from agent.native import provide_lz4
-from agent.reasons import Reason, of_error, reason
+from agent.reasons import REMEDIES, Reason, of_error, reason
 from dr.errors import Conflict, LifeboatError, NotFound, PrerequisiteMissing
 
 CONFIG = "/etc/lifeboat/agent.json"
@@ -88,12 +88,7 @@ def _replicate(config: Config) -> None:
         return
     exchanged = other_disks(config.hardware, config.disks)
     if exchanged:
-        raise Conflict(
-            exchanged,
-            code="disk-exchanged",
-            remedy="bring the disk back, or declare what is there now and run `pulumi up` of the site; "
-            "the recovery points of the old disk stay",
-        )
+        raise Conflict(exchanged, code="disk-exchanged", remedy=REMEDIES["disk-exchanged"])
     engine = Engine(config)
     stoppers.append(engine.stop)
     if not ended.is_set():

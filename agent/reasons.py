@@ -17,8 +17,9 @@ REMEDIES = {
     "tracker-lost": "find who touched the tracing instance `lifeboat`; " + _WAIT,
     "tracker-overrun": "raise limits.ring_kib_per_cpu or give the agent more CPU; " + _WAIT,
     "store-went-back": "check the storage account; " + _WAIT,
-    "disk-changed": _WAIT,
     # why nothing is sent
+    "disk-exchanged": "bring the disk back, or declare what is there now and run `pulumi up` of the site; "
+    "the recovery points of the old disk stay",
     "copy": "if this is the recovered server, reprotect it; if its hardware was replaced, run `pulumi up` of the site",
     "fenced": "this server was failed over; shut it down, or reprotect it from where it runs now",
     "agent-failed": "read `journalctl -u lifeboat-agent` on the server; systemd keeps starting the agent",
@@ -34,6 +35,7 @@ REMEDIES = {
     "not-yet-protected": "wait until the initial replication or resync has finished, then ask again",
     "writer-changed": "nothing to do: the next point contains everything",
     "process-server-unreachable": "check the process server and the way to it; changes are kept and sent later",
+    "cannot-remember": "make room in the named folder; replication goes on",
     "configuration-server-unreachable": "check the configuration server and the way to it; replication goes on",
 }
 

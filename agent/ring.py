@@ -91,7 +91,7 @@ def create(config: RingConfig) -> None:
     layout, _ = layouts(config.tracefs)
     slots = _slot_start(cpus, layout.page_bytes)
     with open(config.slot_path, "wb") as file:
-        file.truncate(slots + SLOTS * layout.page_bytes)
+        os.posix_fallocate(file.fileno(), 0, slots + SLOTS * layout.page_bytes)
         file.write(_HEAD.pack(_MAGIC, layout.page_bytes, cpus))
 
 

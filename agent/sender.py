@@ -22,7 +22,7 @@ from typing import Any, Callable, Deque, Dict, Mapping, Optional
 from agent import log
 from agent.disk import DiskUnreadable
 from agent.ledger import Batch, Ledger
-from agent.link import Link, pause_seconds
+from agent.link import Link, counter, pause_seconds
 from agent.reasons import Reason, of_error, reason
 from agent.state import Positions
 from dr.errors import LifeboatError, Unreachable
@@ -290,6 +290,6 @@ class Sender:
 def _opened(body: Dict[str, Any]) -> Opened:
     try:
         names = ("writer_epoch", "next_sequence", "stored_sequence", "replica_sequence")
-        return Opened(*(int(body[name]) for name in names))
+        return Opened(*(counter(body[name]) for name in names))
     except (KeyError, TypeError, ValueError) as error:
         raise Unreachable(f"the answer to the stream is not understood: {error!r}") from error

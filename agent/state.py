@@ -40,6 +40,7 @@ class Positions:
         try:
             if os.fstat(descriptor).st_size != size:
                 os.ftruncate(descriptor, size)
+                os.posix_fallocate(descriptor, 0, size)
             self._file = mmap.mmap(descriptor, size)
         finally:
             os.close(descriptor)

@@ -40,10 +40,11 @@ class Status:
         """Tell whether the mode differs from what was published."""
         return self._replication.session.mode != self._shown_mode
 
-    def refresh(self, sender: Sender, control: Control) -> Dict[str, Any]:
+    def refresh(self, sender: Sender, control: Control, unsaved: Optional[Reason]) -> Dict[str, Any]:
         """Make and return a new document."""
         replication, positions = self._replication, self._replication.positions
         mode, why = self._mode(sender, control)
+        why = why or unsaved
         total = positions.get("initial_bytes_total")
         unread = min(total, replication.unread_bytes)
         off = self._cutter.freezing_off

@@ -21,7 +21,7 @@ from dr.certificates.tls import Identity, peer_identity
 from dr.errors import LifeboatError, NotFound, Refused
 from dr.journal import strict_json
 
-MAX_JSON_BYTES = 1 << 20
+MAX_JSON_BYTES = 256 << 10  # parsed on the event loop, which all servers share
 BODY_SECONDS = 60.0
 RETRY_AFTER_SECONDS = 2
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,8 @@ def _load(path: Path) -> dict[str, Heartbeat]:
     try:
         servers = json.loads(path.read_bytes())["servers"]
         return {
-            name: Heartbeat(datetime.fromisoformat(beat["received_at"]), beat["status"])
+            name: Heartbeat(datetime.fromisoformat(beat["received_at"]).astimezone(UTC), dict(beat["status"]))
             for name, beat in servers.items()
         }
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return {}  # a display's memory: agents fill it again within seconds

@@ -161,9 +161,13 @@ class Protected:
             raise AssertionError(f"{error}; status {self.status()}; log {self.log.read_text()}") from None
 
     def wait_drained(self, seconds: float = 30.0) -> None:
-        """Wait until nothing is marked, on its way or unacknowledged."""
+        """Wait until nothing is in the ring, marked, on its way or unacknowledged."""
 
         def clean() -> bool:
+            # What was written just now may still be in the ring, or on its way from there into the maps.
+            if self.traced_events():
+                return False
+            time.sleep(0.1)
             return all(not any((self.run_folder / f"{disk.name}.map").read_bytes()) for disk in self.disks)
 
         self.wait_mode("delta", seconds)
@@ -171,6 +175,11 @@ class Protected:
             wait_for("every chunk stored", clean, seconds)
         except AssertionError as error:
             raise AssertionError(f"{error}; status {self.status()}; log {self.log.read_text()}") from None
+
+    def traced_events(self) -> int:
+        """Return how many events the agent has not read yet."""
+        stats = Path(f"/sys/kernel/tracing/instances/{self.instance}/per_cpu").glob("cpu*/stats")
+        return sum(int(file.read_text().split("entries:")[1].split()[0]) for file in stats)
 
     def differing_chunks(self) -> list[tuple[str, int]]:
         """Compare disks and replicas; return the (disk, chunk) that differ."""
