@@ -13,6 +13,7 @@ from agent.config import Config
 from dr.errors import Unreachable
 
 CONNECT_SECONDS = 10.0
+MAX_TEXT = 2000  # what a server says ends in our status, which has a limit
 Body = Union[bytes, Mapping[str, Any], None]
 
 
@@ -32,17 +33,17 @@ class Answer:
     @property
     def code(self) -> str:
         """Return the error's code."""
-        return str(self._error().get("code", f"http-{self.status}"))
+        return str(self._error().get("code", f"http-{self.status}"))[:64]
 
     @property
     def message(self) -> str:
         """Return the error's message."""
-        return str(self._error().get("message", f"the answer was HTTP {self.status}"))
+        return str(self._error().get("message", f"the answer was HTTP {self.status}"))[:MAX_TEXT]
 
     @property
     def remedy(self) -> str:
         """Return the error's remedy."""
-        return str(self._error().get("remedy", ""))
+        return str(self._error().get("remedy", ""))[:MAX_TEXT]
 
     def _error(self) -> Mapping[str, Any]:
         error = self.body.get("error")

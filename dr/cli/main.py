@@ -13,8 +13,8 @@ from typing import NoReturn
 import click
 
 from dr import __version__
-from dr.cli.plain import plain
 from dr.errors import LifeboatError, PrerequisiteMissing
+from dr.plain import plain
 
 # command -> (module, one line for `dr --help`); the order is the order of a first day with dr.
 COMMANDS = {

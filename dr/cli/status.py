@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dr.cli.plain import plain
 from dr.errors import Degraded, LifeboatError, NotFound, PrerequisiteMissing
+from dr.plain import plain
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pulumi.provider.experimental.property_value import PropertyValue
 
 from dr.errors import LifeboatError
+from dr.plain import plain
 
 Properties = Mapping[str, PropertyValue]
 
@@ -36,5 +37,5 @@ def one_line(error: BaseException) -> str:
     """Return the text that a person sees for `error`."""
     if isinstance(error, LifeboatError):
         remedy = f" (remedy: {error.remedy})" if error.remedy else ""
-        return f"{error.message}{remedy}"
-    return f"unexpected {type(error).__name__}: {error}"
+        return plain(f"{error.message}{remedy}")
+    return plain(f"unexpected {type(error).__name__}: {error}")

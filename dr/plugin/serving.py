@@ -27,6 +27,7 @@ from pulumi.provider.experimental.property_value import PropertyValue
 from pulumi.runtime._grpc_settings import _GRPC_CHANNEL_OPTIONS
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, provider_pb2_grpc, status_pb2
 
+from dr.plain import plain
 from dr.plugin.failures import PartlyCreated, one_line
 
 PARENT_WATCH_SECONDS = 0.5
@@ -54,19 +55,19 @@ class EngineLog:
 
     def status(self, urn: str, text: str) -> None:
         """Show `text` in the resource's status line while it is worked on."""
-        self._send(engine_pb2.LogRequest(severity=engine_pb2.INFO, message=text, urn=urn, ephemeral=True))
+        self._send(engine_pb2.LogRequest(severity=engine_pb2.INFO, message=plain(text), urn=urn, ephemeral=True))
 
     def info(self, urn: str, text: str) -> None:
         """Keep `text` under the run's diagnostics."""
-        self._send(engine_pb2.LogRequest(severity=engine_pb2.INFO, message=text, urn=urn))
+        self._send(engine_pb2.LogRequest(severity=engine_pb2.INFO, message=plain(text), urn=urn))
 
     def warning(self, urn: str, text: str) -> None:
         """Keep `text` as a warning under the run's diagnostics."""
-        self._send(engine_pb2.LogRequest(severity=engine_pb2.WARNING, message=text, urn=urn))
+        self._send(engine_pb2.LogRequest(severity=engine_pb2.WARNING, message=plain(text), urn=urn))
 
     def debug(self, urn: str, text: str) -> None:
         """Keep `text` for `pulumi … --debug` only."""
-        self._send(engine_pb2.LogRequest(severity=engine_pb2.DEBUG, message=text, urn=urn))
+        self._send(engine_pb2.LogRequest(severity=engine_pb2.DEBUG, message=plain(text), urn=urn))
 
     def _send(self, request: engine_pb2.LogRequest) -> None:
         if self._loop is not None and not self._loop.is_closed():

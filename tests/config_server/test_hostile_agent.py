@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dr.cli.plain import plain
 from dr.config_server.client import SiteClient
+from dr.plain import plain
 from tests.config_server.rig import RunningSite, build_site, running_site
 from tests.config_server.test_cuts_and_health import SCHEMA, STATUS
 

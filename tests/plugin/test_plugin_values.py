@@ -76,3 +76,4 @@ def test_nothing_is_deleted_first_when_nothing_is_replaced() -> None:
 def test_an_error_is_one_line_with_its_remedy() -> None:
     assert one_line(Refused("no", remedy="ask")) == "no (remedy: ask)"
     assert one_line(KeyError("x")) == "unexpected KeyError: 'x'"
+    assert one_line(Refused("a server's \x1b]0;words\x07 \udcff")) == "a server's �]0;words� �"
