@@ -7,7 +7,6 @@ import json
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 BLOCK = 4 << 20
 
@@ -51,16 +50,3 @@ def _get(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - the URL is built above, always http
         body: bytes = answer.read()
     return body
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What was compared and what came out."""
-
-    disk_equal: bool
-    page_equal: bool
-    details: dict[str, Any]
-
-    @property
-    def verified(self) -> bool:
-        return self.disk_equal and self.page_equal
