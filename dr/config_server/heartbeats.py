@@ -98,5 +98,5 @@ def _load(path: Path) -> dict[str, Heartbeat]:
             name: Heartbeat(datetime.fromisoformat(beat["received_at"]).astimezone(UTC), dict(beat["status"]))
             for name, beat in servers.items()
         }
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}  # a display's memory: agents fill it again within seconds
