@@ -179,7 +179,10 @@ class Protected:
     def traced_events(self) -> int:
         """Return how many events the agent has not read yet."""
         stats = Path(f"/sys/kernel/tracing/instances/{self.instance}/per_cpu").glob("cpu*/stats")
-        return sum(int(file.read_text().split("entries:")[1].split()[0]) for file in stats)
+        try:
+            return sum(int(file.read_text().split("entries:")[1].split()[0]) for file in stats)
+        except OSError:
+            return 1  # the instance is being made anew
 
     def differing_chunks(self) -> list[tuple[str, int]]:
         """Compare disks and replicas; return the (disk, chunk) that differ."""
