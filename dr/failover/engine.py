@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -37,6 +38,10 @@ class Outcome:
     errors: tuple[str, ...]
 
 
+# The engine's heading of a list with one entry.
+_ONE_ERROR = re.compile(r"^1 error occurred:\s*\*\s*")
+
+
 class Stack(Protocol):
     """One stack, as a run works on it; `Engine` is the real one."""
 
@@ -44,6 +49,8 @@ class Stack(Protocol):
     def stack(self) -> str: ...
 
     def state(self) -> Mapping[str, Any] | None: ...
+
+    def configured(self) -> Mapping[str, str]: ...
 
     def configure(self, values: Mapping[str, str]) -> None: ...
 
@@ -83,6 +90,11 @@ class Engine:
         if self.state() is None:
             self._call("stack", "init", "--no-select", "--stack", self.stack, "--non-interactive")
 
+    def configured(self) -> Mapping[str, str]:
+        """Return the stack's configuration values; none is a secret."""
+        listed = json.loads(self._call("config", "--json", "--stack", self.stack))
+        return {name: str(entry.get("value", "")) for name, entry in listed.items()}
+
     def configure(self, values: Mapping[str, str]) -> None:
         """Set configuration values of the stack."""
         pairs = [argument for name, value in values.items() for argument in ("--plaintext", f"{name}={value}")]
@@ -120,7 +132,7 @@ class Engine:
             reader = threading.Thread(target=lambda stream: trailing.append(stream.read()), args=(process.stderr,))
             reader.start()
             with _passing_on_interrupts(process) as interrupts:
-                outcome = _follow(process.stdout, report)
+                outcome = follow(process.stdout, report)
                 code = process.wait()
             reader.join()
         errors = outcome.errors
@@ -147,7 +159,8 @@ class Engine:
         return done.stdout
 
 
-def _follow(lines: Any, report: Callable[[Event], None]) -> Outcome:
+def follow(lines: Any, report: Callable[[Event], None]) -> Outcome:
+    """Tell each event in `lines` and return what they amount to, not yet whether it succeeded."""
     changes: dict[str, int] = {}
     errors: list[str] = []
     for line in lines:
@@ -160,7 +173,7 @@ def _follow(lines: Any, report: Callable[[Event], None]) -> Outcome:
         if summary:
             changes = summary.get("resourceChanges") or {}
         if diagnostic and diagnostic["severity"] == "error":
-            errors.append(diagnostic["message"].strip())
+            errors.append(_ONE_ERROR.sub("", diagnostic["message"]).strip())
     return Outcome(False, False, changes, tuple(dict.fromkeys(errors)))
 
 

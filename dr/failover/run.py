@@ -34,6 +34,12 @@ from dr.vault.store import BlobStore
 LATEST = "latest"
 
 
+class StackLocked(Refused):
+    """Another engine works on the stack, or nobody can tell from here whether it does."""
+
+    code = "stack-locked"
+
+
 class Reach(Protocol):
     def __call__(
         self, subscription: str, resource_group: str, vm_name: str, address: str, port: int
@@ -113,10 +119,16 @@ def fail_over(request: Request, around: Surroundings) -> Result:
     store = around.store(blueprint.storage_account)
     started = _started(store, blueprint, begun)
     around.prepare()
-    around.engine.configure(_configuration(request, around, decision))
+    wanted, before = _configuration(request, around, decision), around.engine.configured()
+    around.engine.configure(wanted)
     around.say(f"run {decision.run}: {'continued' if decision.continues else 'begun'}, point {decision.selector}")
-    _repair(around, blueprint, deployment or {})
-    outcome = _up(around)
+    try:
+        _repair(around, blueprint, deployment or {})
+        outcome = _up(around)
+    except StackLocked:
+        # Another call is at work: a plain `pulumi up` after it must find its run here, not the one that was refused.
+        around.engine.configure({name: before.get(name, "") for name in wanted})
+        raise
     if not outcome.succeeded:
         raise _failed(around, blueprint, outcome)
     return _result(around, blueprint, started, outcome)
@@ -202,9 +214,8 @@ def _freed(around: Surroundings, errors: Sequence[str]) -> bool:
     alive = [lock for lock in held if lock.host != socket.gethostname() or around.process_exists(lock.pid)]
     if alive:
         who = ", ".join(f"process {lock.pid} on {lock.host}" for lock in alive)
-        raise Refused(
+        raise StackLocked(
             f"stack {around.engine.stack} is being worked on by {who}",
-            code="stack-locked",
             remedy="wait for it; if that machine is gone, `pulumi cancel` frees the stack, then run the command again",
         )
     if held:

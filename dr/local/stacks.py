@@ -20,6 +20,7 @@ import yaml
 from dr.compile.names import TAG_SITE
 from dr.durable import write_durably
 from dr.errors import Corrupt, PrerequisiteMissing, RunFailed
+from dr.failover.repair import run_of
 from dr.target.folders import LOCAL_SUBSCRIPTION, Folders
 
 INIT_SECONDS = 120.0
@@ -48,7 +49,7 @@ def prepare_stack(
         wanted["encryptionsalt"] = salt
     fixed = {"azure-native:subscriptionId": LOCAL_SUBSCRIPTION, "azure-native:location": location}
     fixed["dr:site"] = _site(state) or site
-    wanted["config"] = {**(content.get("config") or {}), **fixed}
+    wanted["config"] = {**_held_run(state), **(content.get("config") or {}), **fixed}
     if wanted != content:
         _write(configuration, wanted)
     return made
@@ -92,6 +93,14 @@ def _site(state: Path) -> str | None:
         if isinstance(tags, dict) and tags.get(TAG_SITE):
             return str(tags[TAG_SITE])
     return None
+
+
+def _held_run(state: Path) -> dict[str, str]:
+    """Return what ties a failover's stack to its run: a checkout without it would replace what runs by another run."""
+    held = run_of(_latest(state))
+    if held is None:
+        return {}
+    return {"dr:run": held.run, **({"dr:point": held.selector} if held.selector else {})}
 
 
 def _latest(state: Path) -> dict[str, Any]:

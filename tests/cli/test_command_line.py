@@ -14,6 +14,7 @@ import pytest
 
 from dr.cli.main import dr, main
 from dr.errors import PrerequisiteMissing
+from dr.plain import plain
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -60,6 +61,10 @@ def test_a_failover_without_a_local_target_says_what_is_missing(
     assert code == PrerequisiteMissing.exit_code
     assert json.loads(out)["error"]["code"] == "local-target-missing"
     assert not (tmp_path / "nothing").exists()
+
+
+def test_what_cannot_be_seen_is_marked_and_tabs_are_spaces() -> None:
+    assert plain("a\n\tb\x1b[2J") == "a\n    b�[2J"
 
 
 def commands(group: click.Group, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:

@@ -14,7 +14,7 @@ import pytest
 from jsonschema import validate
 
 from dr.errors import NotFound, Refused, RunFailed, Unreachable
-from dr.failover.engine import Event, Outcome
+from dr.failover.engine import Event, Outcome, follow
 from dr.failover.preflight import PreflightFailed
 from dr.failover.progress import Progress
 from dr.failover.repair import HeldRun, locks, orphans, pending, run_of
@@ -49,6 +49,9 @@ class ScriptedStack:
 
     def state(self) -> Mapping[str, Any] | None:
         return self.deployment
+
+    def configured(self) -> Mapping[str, str]:
+        return dict(self.configuration)
 
     def configure(self, values: Mapping[str, str]) -> None:
         self.configuration.update(values)
@@ -185,6 +188,20 @@ def test_the_lock_of_an_engine_that_may_live_is_respected(make: Make, host: str,
     with pytest.raises(Refused, match="4711"):
         fail_over(REQUEST, make(stack, process_exists=lambda pid: living))
     assert "unlock" not in stack.calls
+
+
+def test_an_error_of_the_engine_is_told_without_its_heading() -> None:
+    said = "1 error occurred:\n\t* shop1 booted and is not healthy\n\n"
+    event = {"diagnosticEvent": {"severity": "error", "message": said}}
+    assert follow([json.dumps(event).encode()], lambda event: None).errors == ("shop1 booted and is not healthy",)
+
+
+def test_a_refused_call_leaves_the_configuration_to_the_one_at_work(make: Make) -> None:
+    stack = ScriptedStack([Outcome(False, False, {}, (LOCKED.format(host="elsewhere"),))])
+    stack.configuration = {"dr:run": "first", "dr:point": "shop1-1-1"}
+    with pytest.raises(Refused, match="4711"):
+        fail_over(replace(REQUEST, run="second"), make(stack))
+    assert (stack.configuration["dr:run"], stack.configuration["dr:point"]) == ("first", "shop1-1-1")
 
 
 def test_what_was_cut_off_is_cleared_even_under_a_dead_lock(make: Make) -> None:

@@ -160,6 +160,28 @@ def test_a_fresh_checkout_takes_the_salt_from_the_state(tmp_path: Path) -> None:
     }
 
 
+def test_a_fresh_checkout_takes_the_run_of_a_failover_from_the_state(tmp_path: Path) -> None:
+    folders, project = Folders(tmp_path / "local"), tmp_path / "checkout"
+    project.mkdir()
+    (project / "Pulumi.yaml").write_text("name: lifeboat\n")
+    state = state_file("failover-shop-local", project, folders)
+    state.parent.mkdir(parents=True)
+    point = {"type": "dr:index:RecoveryPoint", "inputs": {"run": "r7", "selector": "shop1-1-3"}}
+    state.write_text(json.dumps({"checkpoint": {"latest": {"resources": [point]}}}))
+
+    def configured() -> dict[str, str]:
+        prepare_stack(
+            "failover-shop-local", project=project, folders=folders, environment={}, site="harbour", location="x"
+        )
+        content = yaml.safe_load((project / "Pulumi.failover-shop-local.yaml").read_text())
+        return {name: content["config"][name] for name in ("dr:run", "dr:point")}
+
+    assert configured() == {"dr:run": "r7", "dr:point": "shop1-1-3"}
+    path = project / "Pulumi.failover-shop-local.yaml"
+    path.write_text(path.read_text().replace("shop1-1-3", "latest"))
+    assert configured() == {"dr:run": "r7", "dr:point": "latest"}  # what a person has set stays
+
+
 @pytest.fixture
 def recovered(tmp_path: Path) -> Folders:
     folders = Folders(tmp_path)
