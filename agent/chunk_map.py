@@ -106,6 +106,13 @@ class ChunkMap:
         """Tell whether any chunk is in `state`."""
         return self._states.find(bytes([state])) >= 0
 
+    @property
+    def sound(self) -> bool:
+        """Tell whether every byte is a state: a chunk in any other would never be read again."""
+        known = bytes((CLEAN, DIRTY, SENT, UNREAD))
+        starts = range(0, self.chunks, _SLICE)
+        return not any(bytes(self._states[start : start + _SLICE]).translate(None, known) for start in starts)
+
     def state(self, chunk: int) -> int:
         """Return the state of `chunk`."""
         return self._states[chunk]
@@ -119,7 +126,7 @@ def chunks_of(disk_bytes: int) -> int:
 def map_file(path: str, disk_bytes: int, *, create: bool) -> ChunkMap:
     """Map the file of a disk's chunk states; a created one says UNREAD everywhere.
 
-    Raises `FileNotFoundError`, and `ValueError` when an existing file belongs to a disk of another size.
+    Raises `FileNotFoundError`, and `ValueError` when an existing file is damaged or of a disk of another size.
     """
     size = chunks_of(disk_bytes)
     flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_TRUNC if create else 0)
@@ -134,4 +141,6 @@ def map_file(path: str, disk_bytes: int, *, create: bool) -> ChunkMap:
         os.close(descriptor)
     if create:
         states.forget_all()
+    elif not states.sound:
+        raise ValueError(f"{path} holds states that there are not")
     return states

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.chunk_map import UNREAD, map_file
 from agent.filesystems import FileSystem, Mount, _device_of, parse_mountinfo
 from agent.freezer import Freezer
 from agent.link import counter
@@ -28,6 +29,15 @@ def test_no_name_of_a_mount_point_hides_the_next_mount() -> None:
 def test_a_user_cannot_pass_his_fuse_mount_off_as_a_disk(tmp_path: Path) -> None:
     assert _device_of(Mount((0, 55), str(tmp_path), "fuse.sshfs", "/dev/sda1", False)) is None
     assert _device_of(Mount((8, 1), "/", "ext4", "/dev/sda1", False)) == (8, 1)
+
+
+def test_a_damaged_map_is_not_taken_for_a_clean_one(tmp_path: Path) -> None:
+    path = tmp_path / "os.map"
+    map_file(str(path), 4 * CHUNK, create=True).take(UNREAD, 0, 1)
+    assert map_file(str(path), 4 * CHUNK, create=False).sound
+    path.write_bytes(b"\x00\x01\x04\x00")
+    with pytest.raises(ValueError):
+        map_file(str(path), 4 * CHUNK, create=False)
 
 
 @pytest.mark.parametrize("value", [float("inf"), -1, 1 << 63, "7", None, [1]])
