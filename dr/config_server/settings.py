@@ -10,7 +10,7 @@ from typing import Any
 
 from dr.errors import DeclarationInvalid, PrerequisiteMissing
 
-REMEDY = "run `pulumi up` of the vault stack, then of the site stack"
+REMEDY = "run `pulumi up` of the vault stack, then `pulumi up --refresh` of the site stack"
 
 
 class WaitingForSite(PrerequisiteMissing):
