@@ -101,8 +101,8 @@ class SiteClient:
         except settings.WaitingForSite as error:
             raise SiteUnreachable(
                 f"there is no site on this machine: {error.message}",
-                remedy="`pulumi up --refresh` of the site stack makes it; if the site is lost, `dr failover PLAN` needs only the "
-                "vault",
+                remedy="`pulumi up --refresh` of the site stack makes it; if the site is lost, `dr failover PLAN` "
+                "needs only the vault",
             ) from error
         # Whoever has the site's folder is on the site's machine.
         return Address("127.0.0.1", found.port)
