@@ -82,7 +82,7 @@ def test_a_burnt_server_runs_again_from_the_vault(folder: Path) -> None:
 
 
 def test_one_changed_bit_and_one_running_machine_are_seen(folder: Path) -> None:
-    """One run with both faults: each shows in its own figure, and `passed` fails on each figure alone (below)."""
+    """One run with both faults: each shows in its own figure, and `passed` fails on each figure alone (tests/demo)."""
     played = play(folder, TAMPER="1", LEAK="1")
     left = LEFT_PROCESS.findall(played.story)
     try:
