@@ -133,6 +133,8 @@ class Site:
         self._on_loop(self.configuration.stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
+        # Replicas and their snapshots are hundreds of MiB; reference cycles would keep them through the whole session.
+        self.store.rollback({})
 
     async def _configure(self) -> ConfigurationServer:
         return ConfigurationServer(
