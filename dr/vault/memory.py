@@ -20,10 +20,44 @@ from dataclasses import dataclass, field
 from dr.errors import Conflict, NotFound, Refused, Unreachable
 from dr.vault.store import MAX_PAGES_WRITE, PAGE, BlobInfo
 
+_PIECE = 1 << 16
+_ZEROS = bytes(_PIECE)
+
+
+class _Content:
+    """Bytes in immutable pieces: a copy (a snapshot, a saved state) shares whatever is not written again."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._size = size_bytes
+        self._pieces = [_ZEROS] * -(-size_bytes // _PIECE)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __bytes__(self) -> bytes:
+        return self.read(0, self._size)
+
+    def read(self, offset: int, length: int) -> bytes:
+        first, last = offset // _PIECE, -(-(offset + length) // _PIECE)
+        return b"".join(self._pieces[first:last])[offset - first * _PIECE :][:length]
+
+    def write(self, offset: int, data: bytes) -> None:
+        first, last = offset // _PIECE, -(-(offset + len(data)) // _PIECE)
+        start = offset - first * _PIECE
+        whole = b"".join(self._pieces[first:last])
+        whole = whole[:start] + data + whole[start + len(data) :]
+        self._pieces[first:last] = [whole[place : place + _PIECE] for place in range(0, len(whole), _PIECE)]
+
+
+def _content(data: bytes) -> _Content:
+    content = _Content(len(data))
+    content.write(0, data)
+    return content
+
 
 @dataclass
 class _Blob:
-    data: bytearray
+    data: _Content
     pages: bytearray | None  # one flag per page; None: a block blob
     metadata: dict[str, str]
     etag: str
@@ -75,7 +109,7 @@ class MemoryBlobStore:
             if if_match is not None and (there is None or there.etag != if_match):
                 raise Conflict(f"{container}/{name} was changed by somebody else", code="condition-not-met")
             etag = _etag()
-            self._blobs[container, name] = _Blob(bytearray(data), None, {}, etag)
+            self._blobs[container, name] = _Blob(_content(data), None, {}, etag)
             return etag
 
     def get(self, container: str, name: str) -> tuple[bytes, str]:
@@ -101,7 +135,7 @@ class MemoryBlobStore:
                 raise Conflict(f"{container}/{name} exists already", code="exists")
             if size_bytes % PAGE:
                 raise Refused(f"{size_bytes} bytes are not whole pages", code="out-of-range")
-            content, flags = bytearray(size_bytes), bytearray(size_bytes // PAGE)
+            content, flags = _Content(size_bytes), bytearray(size_bytes // PAGE)
             self._blobs[container, name] = _Blob(content, flags, dict(metadata), _etag())
 
     def info(self, container: str, name: str, *, snapshot: str | None = None) -> BlobInfo:
@@ -122,7 +156,7 @@ class MemoryBlobStore:
             blob = self._find(container, name, snapshot)
             if offset < 0 or offset + length > len(blob.data):
                 raise Refused(f"{container}/{name} ends before {offset + length}", code="out-of-range")
-            return bytes(blob.data[offset : offset + length])
+            return blob.data.read(offset, length)
 
     def page_ranges(self, container: str, name: str, *, snapshot: str | None = None) -> Iterator[tuple[int, int]]:
         with self._reading():
@@ -145,7 +179,7 @@ class MemoryBlobStore:
                 raise Conflict(f"{container}/{name}: the lease is not held", code="lease-lost")
             name_of_it = f"2000-01-01T00:00:{next(_RUNS):015.7f}Z"
             pages = None if blob.pages is None else bytearray(blob.pages)
-            blob.snapshots[name_of_it] = _Blob(bytearray(blob.data), pages, dict(blob.metadata), blob.etag)
+            blob.snapshots[name_of_it] = _Blob(copy.deepcopy(blob.data), pages, dict(blob.metadata), blob.etag)
             return name_of_it
 
     def acquire_lease(self, container: str, name: str) -> str:
@@ -189,7 +223,7 @@ class MemoryBlobStore:
                 raise Refused(f"{container}/{name}: not whole pages of a page blob", code="out-of-range")
             if offset + length > len(blob.data):
                 raise Refused(f"{container}/{name} ends before {offset + length}", code="out-of-range")
-            blob.data[offset : offset + length] = bytes(length) if data is None else data
+            blob.data.write(offset, bytes(length) if data is None else bytes(data))
             flag = b"\0" if data is None else b"\1"
             blob.pages[offset // PAGE : (offset + length) // PAGE] = flag * (length // PAGE)
             blob.etag = _etag()

@@ -188,7 +188,7 @@ def test_one_changed_byte_is_found(cut: tuple[MemoryBlobStore, Manifest], at: in
     store, made = cut
     state = store.save()
     snapshot = state[names.REPLICAS, made.disks[0].blob].snapshots[made.disks[0].snapshot]
-    snapshot.data[at] ^= 1
+    snapshot.data.write(at, bytes([snapshot.data.read(at, 1)[0] ^ 1]))
     assert snapshot.pages is not None
     snapshot.pages[at // 512] = 1
     store.rollback(state)
