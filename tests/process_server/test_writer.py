@@ -304,7 +304,8 @@ def test_a_damaged_spool_is_named_and_only_whole_segments_are_stored(tmp_path: P
         await site.died(ps)
         site.store.heal()
         file = tmp_path / "ps1" / SERVER / "1" / f"{2:020d}"
-        file.write_bytes(file.read_bytes()[:-1] + b"x")
+        spooled = file.read_bytes()
+        file.write_bytes(spooled[:-1] + bytes([spooled[-1] ^ 1]))
         again = await site.process_server()
         await until(lambda: again.report().state is WriterState.SPOOL_CORRUPT)
         assert again.report().remedy and again.report().stored == 1
