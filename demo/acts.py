@@ -35,12 +35,13 @@ class Demo:
     def play(self) -> dict[str, Any]:
         """Play all acts and return the figures."""
         source = self._raise_the_curtain()
+        planted = tamper.plant(source) if self._tamper else b""
         self._protect(source)
         self._initial_replication()
         picture, known, point = self._cut(source)
         self._burn(source)
         if self._tamper:
-            where = tamper.flip_one_bit(self.stage.local / "cloud" / "azurite", picture)
+            where = tamper.flip_one_bit(self.stage.local / "cloud" / "azurite", planted)
             self.story.say(f"TAMPER: one bit of the stored point was flipped, {where}")
         self._fail_over(point)
         self._compare(picture, known)
@@ -122,8 +123,7 @@ class Demo:
 
     def _fail_over(self, point: str) -> None:
         self.story.chapter("Failover")
-        self.stage.fresh_checkout()
-        self.stage.load_environment({"PULUMI_CONFIG_PASSPHRASE_FILE": str(self.stage.break_glass)})
+        self._start_over()
         points = self.stage.dr_json("points", SERVER)["points"]
         self.story.say(f"dr points {SERVER}: {len(points)} in the vault, the newest is {points[0]['id']}")
         with self.story.step(f"dr failover {PLAN}"):
@@ -157,6 +157,11 @@ class Demo:
         )
         self._figures["verified"] = disk_equal and page_equal
 
+    def _start_over(self) -> None:
+        """Stand where someone stands after the fire: a fresh checkout and the break-glass secret."""
+        self.stage.fresh_checkout()
+        self.stage.load_environment({"PULUMI_CONFIG_PASSPHRASE_FILE": str(self.stage.break_glass)})
+
     def _wait_for_shop(self, host: str, port: int) -> None:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
@@ -172,6 +177,8 @@ class Demo:
         if self._source is not None:
             self._source.kill()
         if self.stage.environment:
+            if not self.stage.checkout.exists():  # it broke off right after the fire
+                self._start_over()
             for stack in (STACKS[2],) if not self._leak else ():
                 with suppress(CommandFailed), self.story.step(f"pulumi destroy -s {stack}"):
                     self.stage.run("pulumi", "destroy", "--yes", "--stack", stack)

@@ -1,39 +1,38 @@
 """TAMPER=1: change one block inside the vault, behind everybody's back.
 
 Snapshots can't be written through the storage API, so this does what rot or a thief with the storage's own disks
-would do: it finds the stored bytes of one block of the newest recovery point in the files of the storage emulator and
-flips a bit.
+would do: it finds the stored bytes of one block in the files of the storage emulator and flips a bit. The block is of
+a file that was put on the server for this: the recovered server must boot as if nothing were wrong, so that only the
+comparison of the disks can tell.
 """
 
 from __future__ import annotations
 
+import base64
 import mmap
 from pathlib import Path
 
 from demo.stage import CommandFailed
+from tools.machines.source import SourceMachine
 
 BLOCK = 4096
+RECEIPTS = "/var/lib/shop/receipts"
 
 
-def flip_one_bit(storage: Path, picture: Path) -> str:
-    """Flip one bit of a stored block that `picture` (the frozen disk) holds too; return where it was."""
-    with picture.open("rb") as disk:
-        for offset in _candidates(disk.seek(0, 2)):
-            disk.seek(offset)
-            block = disk.read(BLOCK)
-            if len(set(block)) < 100:  # too plain to be found once only
-                continue
-            places = _find(storage, block)
-            if len(places) == 1:
-                path, place = places[0]
-                _flip(path, place)
-                return f"disk offset {offset}"
-    raise CommandFailed("no block of the disk was found in the storage's files exactly once")
+def plant(source: SourceMachine) -> bytes:
+    """Put a file of noise on the server and return one of its blocks."""
+    source.run(f"sudo sh -c 'head -c {64 * BLOCK} /dev/urandom > {RECEIPTS} && sync {RECEIPTS}'")
+    return base64.b64decode(source.run(f"sudo dd if={RECEIPTS} bs={BLOCK} skip=32 count=1 status=none | base64 -w0"))
 
 
-def _candidates(size_bytes: int) -> range:
-    """Offsets spread over the middle of the disk, where the file system's data lies."""
-    return range(size_bytes // 4, size_bytes // 4 * 3, 1 << 20)
+def flip_one_bit(storage: Path, block: bytes) -> str:
+    """Flip one bit of `block` wherever the storage's files hold it; return where that was."""
+    places = _find(storage, block)
+    if not places:
+        raise CommandFailed("the block was not found in the storage's files")
+    for path, place in places:
+        _flip(path, place)
+    return ", ".join(f"{path.name} at {place}" for path, place in places)
 
 
 def _find(storage: Path, block: bytes) -> list[tuple[Path, int]]:
