@@ -17,7 +17,8 @@ from pathlib import Path
 
 from dr.durable import write_durably
 from dr.errors import PrerequisiteMissing
-from dr.local.tools import cache, program
+from dr.local.tools import program
+from dr.target.cache import cache
 
 QEMU = "qemu-system-x86_64"
 KVM_SECONDS = 6.0

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from dr.errors import PrerequisiteMissing
+from dr.target.cache import cache
 
 
 def checkout() -> Path:
     """Return the checkout that this `dr` runs from."""
     return Path(__file__).resolve().parents[2]
-
-
-def cache(environment: Mapping[str, str] | None = None) -> Path:
-    """Return the cache outside the checkout: `LIFEBOAT_CACHE` or `~/.cache/lifeboat`."""
-    values = os.environ if environment is None else environment
-    named = values.get("LIFEBOAT_CACHE")
-    return Path(named).absolute() if named else Path.home() / ".cache" / "lifeboat"
 
 
 def azurite_command() -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 import zipfile
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from dr.durable import write_durably
 from dr.errors import PrerequisiteMissing
+from dr.target.cache import cache
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PYTHONS = ("cp39", "cp310", "cp311", "cp312", "cp313")
@@ -39,12 +39,6 @@ from agent.main import main
 
 sys.exit(main())
 '''
-
-
-def cache() -> Path:
-    """Return the cache of this user's Lifeboat: LIFEBOAT_CACHE, or `~/.cache/lifeboat`."""
-    named = os.environ.get("LIFEBOAT_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "lifeboat"
 
 
 def wheels_folder() -> Path:

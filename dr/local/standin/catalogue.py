@@ -10,7 +10,7 @@ from dr.local.standin.kinds import Kind
 from dr.local.standin.metadata import Metadata, arguments_class, metadata
 from dr.local.standin.network import NetworkInterface, SecurityGroup, Subnet, VirtualNetwork
 from dr.local.standin.storage import BlobContainer, BlobServiceProperties, StorageAccount
-from dr.local.tools import cache
+from dr.target.cache import cache
 
 # What a type refers to stands before it, so that a resource group is emptied from the end.
 KINDS: dict[str, Kind] = {
