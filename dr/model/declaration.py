@@ -14,6 +14,54 @@ class Firmware(Enum):
     UEFI = "uefi"
 
 
+class Endpoints(Enum):
+    """How agents and process servers reach the vault's storage."""
+
+    PUBLIC = "public"
+    PRIVATE = "private"
+
+
+class GatewayKind(Enum):
+    """The way home for failback."""
+
+    VPN = "vpn"
+    EXPRESS_ROUTE = "expressRoute"
+
+
+class BootPreparation(Enum):
+    """Who makes the disk fit for booting in Azure: the source itself, with its owner's consent, or the copy."""
+
+    SOURCE = "source"
+    OFFLINE = "offline"
+
+
+class ActionKind(Enum):
+    """What an action of a recovery plan is."""
+
+    SCRIPT = "script"  # on the machine that runs the plan
+    COMMAND = "command"  # on a recovered VM
+    WEBHOOK = "webhook"
+    MANUAL = "manual"  # waits for `dr approve`
+
+
+class RunKind(Enum):
+    """The runs that a recovery plan can be executed as."""
+
+    DRILL = "drill"
+    FAILOVER = "failover"
+    PLANNED_FAILOVER = "planned-failover"
+    FAILBACK = "failback"
+
+
+@dataclass(frozen=True, slots=True)
+class SecretReference:
+    """Where a secret is found when it is needed, never the secret itself. Exactly one is set."""
+
+    env: str | None = None  # name of an environment variable that holds it
+    file: str | None = None  # path of a file that holds it, as paths of keys are written
+    key_store: str | None = None  # its name in the site's key store
+
+
 @dataclass(frozen=True, slots=True)
 class Subnet:
     """One subnet of the production network; `inbound_ports` are the TCP ports its security group lets in."""
@@ -47,6 +95,43 @@ class ProcessServer:
 
 
 @dataclass(frozen=True, slots=True)
+class ResourceGroups:
+    """Names of the two standing resource groups, where a company has rules for them; None: made from the site's."""
+
+    vault: str | None = None
+    site: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The gateway that failback data comes home through. `vpn` has a peer, `expressRoute` a circuit."""
+
+    kind: GatewayKind
+    sku: str  # VpnGw1AZ…, ErGw1AZ…
+    prefix: str  # of the subnet GatewaySubnet, /27 or larger
+    peer_address: str | None = None  # vpn: public address of the site's device
+    site_prefixes: tuple[str, ...] = ()  # vpn: networks behind it
+    shared_key: SecretReference | None = None  # vpn
+    circuit: str | None = None  # expressRoute: resource id of the circuit
+    authorization: SecretReference | None = None  # expressRoute: key, for a circuit of another subscription
+
+
+@dataclass(frozen=True, slots=True)
+class Bastion:
+    """Azure Bastion in the production network."""
+
+    prefix: str  # of the subnet AzureBastionSubnet, /26 or larger
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A monthly budget on the site's resource group; alerts go where `alerts` of the site go."""
+
+    monthly_amount: int  # in the subscription's currency
+    starts: str  # first day of a month, YYYY-MM-01: Azure wants it, and a clock must not be asked
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     name: str
     location: str  # Azure region
@@ -54,6 +139,16 @@ class Site:
     network: Network
     configuration_server: ConfigurationServer
     process_servers: tuple[ProcessServer, ...]
+    target: str = "local"  # "local" | "azure": which one commands mean when they are not told
+    resource_groups: ResourceGroups = ResourceGroups()
+    drill_network: Network | None = None
+    endpoints: Endpoints = Endpoints.PUBLIC
+    gateway: Gateway | None = None
+    private_dns_zone: str | None = None  # "shop.example.internal": a zone that recovered servers are entered in
+    bastion: Bastion | None = None
+    capacity_reservation: bool = False  # reserve the sizes of all servers
+    budget: Budget | None = None
+    alerts: tuple[str, ...] = ()  # e-mail addresses of the action group
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +157,24 @@ class ReplicationPolicy:
     rpo_threshold_seconds: int  # default 3600
     retention_seconds: int  # default 86400, 0 to 15 days
     crash_consistent_seconds: int  # default 300, 60 to 3600
+    app_consistent_seconds: int | None = None  # default off; 1 to 12 hours, less than the retention
+
+
+@dataclass(frozen=True, slots=True)
+class JumpHost:
+    """A host that the connection to the server goes through."""
+
+    address: str
+    port: int
+    user: str
+    key_file: str | None
+    key_env: str | None
+    host_key: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ssh:
-    """How the agent is pushed. Exactly one of `key_file` and `key_env` is set; the key itself is never here."""
+    """How the agent is pushed. Exactly one of `key_file`, `key_env` and `password` is set; no secret is ever here."""
 
     address: str
     port: int
@@ -74,6 +182,9 @@ class Ssh:
     key_file: str | None  # path, relative to the declaration's folder or absolute, `~` allowed
     key_env: str | None  # name of an environment variable that holds the path of the key file
     host_key: str  # "ssh-ed25519 AAAA…", pinned
+    password: SecretReference | None = None
+    sudo_password: SecretReference | None = None  # None: sudo asks for none
+    jump: JumpHost | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +205,7 @@ class Target:
     address: str
     firmware: Firmware
     tags: Mapping[str, str]
+    zone: str | None = None  # availability zone, "1" to "3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +215,17 @@ class Server:
     policy: str
     disks: tuple[Disk, ...]
     target: Target
+    group: str | None = None  # replication group: servers of one group share recovery points
+    boot_preparation: BootPreparation = BootPreparation.OFFLINE
 
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """`kind` is "tcp" or "http"; http wants `path` and passes on `status`, and on `contains` when given."""
+    """`kind` is "tcp", "http", "ssh" or "sql".
+
+    http wants `path` and passes on `status`, and on `contains` when given; ssh runs `command` and passes on exit
+    code 0; sql pings the `engine`.
+    """
 
     server: str
     kind: str
@@ -116,6 +234,23 @@ class HealthCheck:
     status: int
     contains: str | None
     timeout_seconds: int
+    command: str | None = None  # ssh
+    engine: str | None = None  # sql: "postgresql" | "mariadb"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One step before or after a group; it takes part in the runs of `runs` only."""
+
+    name: str
+    kind: ActionKind
+    runs: tuple[RunKind, ...]
+    timeout_seconds: int
+    retries: int
+    server: str | None = None  # command: the recovered VM it runs on
+    command: tuple[str, ...] = ()  # script and command: program and arguments
+    url: str | None = None  # webhook
+    instructions: str | None = None  # manual: what the person has to do
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +259,24 @@ class PlanGroup:
 
     servers: tuple[str, ...]
     checks: tuple[HealthCheck, ...]
+    before: tuple[Action, ...] = ()
+    after: tuple[Action, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Objectives:
+    """What the plan is held to; None: not said."""
+
+    rpo_seconds: int | None = None
+    rto_seconds: int | None = None
+    drill_every_seconds: int | None = None  # the newest passed drill may not be older
 
 
 @dataclass(frozen=True, slots=True)
 class RecoveryPlan:
     name: str
     groups: tuple[PlanGroup, ...]
+    objectives: Objectives = Objectives()
 
 
 @dataclass(frozen=True, slots=True)
