@@ -17,7 +17,7 @@ def vault(declaration: Declaration, subscription: str) -> VaultBlueprint:
     """Return the vault's blueprint; `subscription` is the id that the stack's target deploys to."""
     site = declaration.site
     return VaultBlueprint(
-        resource_group=names.vault_resource_group(site.name),
+        resource_group=names.vault_resource_group(site),
         location=site.location,
         recovery_vault=names.recovery_vault(site.name),
         storage_account=names.storage_account(site.name, subscription),
@@ -32,7 +32,7 @@ def site(declaration: Declaration, subscription: str) -> SiteBlueprint:
     declared = declaration.site
     return SiteBlueprint(
         site=declared.name,
-        resource_group=names.site_resource_group(declared.name),
+        resource_group=names.site_resource_group(declared),
         location=declared.location,
         virtual_network=names.virtual_network(declared.name),
         address_space=declared.network.address_space,

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 
+from dr.model import Site
+
 REPLICAS = "replicas"
 MANIFESTS = "manifests"
 RUNS = "runs"
@@ -20,12 +22,14 @@ RUN_PATTERN = re.compile(r"(?=.{1,24}\Z)[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
 CONTAINERS = (REPLICAS, MANIFESTS, RUNS, STATE)
 
 
-def vault_resource_group(site: str) -> str:
-    return f"rg-lifeboat-{site}-vault"
+def vault_resource_group(site: Site) -> str:
+    """The declared name, where a company has rules for them; so every name that lies in it asks here."""
+    return site.resource_groups.vault or f"rg-lifeboat-{site.name}-vault"
 
 
-def site_resource_group(site: str) -> str:
-    return f"rg-lifeboat-{site}-site"
+def site_resource_group(site: Site) -> str:
+    """As `vault_resource_group`."""
+    return site.resource_groups.site or f"rg-lifeboat-{site.name}-site"
 
 
 def run_resource_group(plan: str, run: str) -> str:
@@ -90,10 +94,10 @@ def virtual_machine(target: str) -> str:
     return target
 
 
-def subnet_id_suffix(site: str, subnet: str) -> str:
+def subnet_id_suffix(site: Site, subnet: str) -> str:
     """The subnet's resource id behind `/subscriptions/ID`, known without asking the site's stack."""
     group = f"/resourceGroups/{site_resource_group(site)}"
-    return f"{group}/providers/Microsoft.Network/virtualNetworks/{virtual_network(site)}/subnets/{subnet}"
+    return f"{group}/providers/Microsoft.Network/virtualNetworks/{virtual_network(site.name)}/subnets/{subnet}"
 
 
 def health_check(server: str, kind: str, port: int, path: str) -> str:

@@ -38,7 +38,7 @@ def failover(declaration: Declaration, plan_name: str, run: str, selector: str, 
         resource_group=names.run_resource_group(plan_name, run),
         location=declaration.site.location,
         storage_account=names.storage_account(site, subscription),
-        storage_resource_group=names.vault_resource_group(site),
+        storage_resource_group=names.vault_resource_group(declaration.site),
         groups=tuple(_group(declaration, group, plan_name, run, tags) for group in declaration.plans[plan_name].groups),
         tags=tags,
     )
@@ -70,7 +70,7 @@ def _server(
         nic=names.nic(run, server.name),
         address=target.address,
         subnet=target.subnet,
-        subnet_id_suffix=names.subnet_id_suffix(declaration.site.name, target.subnet),
+        subnet_id_suffix=names.subnet_id_suffix(declaration.site, target.subnet),
         disks=tuple(_disk(disk, index, server.name, plan, run) for index, disk in enumerate(server.disks)),
         # Ours last: repair and teardown find what is left of a run by these.
         tags=dict(target.tags) | tags | {names.TAG_SERVER: server.name},

@@ -236,7 +236,8 @@ def test_every_name_is_within_azures_rules(
 ) -> None:
     group = re.compile(r"[A-Za-z0-9_().-]{0,89}[A-Za-z0-9_()-]")
     resource = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,78}[A-Za-z0-9_])?")
-    for text in (names.vault_resource_group(site_name), names.site_resource_group(site_name)):
+    declared = dataclasses.replace(declare().site, name=site_name)
+    for text in (names.vault_resource_group(declared), names.site_resource_group(declared)):
         assert group.fullmatch(text)
     assert group.fullmatch(names.run_resource_group(plan, run))
     assert re.fullmatch(r"[a-z0-9]{3,24}", names.storage_account(site_name, subscription))
