@@ -12,7 +12,7 @@ import pulumi
 
 from dr import compile as compiler
 from dr.errors import Refused
-from dr.model.declaration import Declaration
+from dr.model import Declaration
 from dr.schema import load
 from dr.target.folders import LOCAL_SUBSCRIPTION
 

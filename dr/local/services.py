@@ -27,7 +27,7 @@ from dr.local.plugins import install_standin
 from dr.local.processes import ProcessIdentity, start_recorded_daemon, tail
 from dr.local.stacks import prepare_stack
 from dr.local.tools import checkout
-from dr.model.declaration import Declaration
+from dr.model import Declaration
 from dr.target.folders import Folders
 from dr.target.secrets import passphrase
 

@@ -20,6 +20,7 @@ import yaml
 
 from dr.schema.findings import Finding, quoted
 from dr.schema.scalars import Ambiguous, resolve
+from dr.schema.secret import is_secret
 
 MAX_FILE_BYTES = 1 << 20
 MAX_DEPTH = 20
@@ -199,7 +200,8 @@ class _Reader:
             return event.value
         meaning = resolve(event.value)
         if isinstance(meaning, Ambiguous):
-            self.findings.append(Finding(self.file, *_start(event), meaning.reason))
+            reason = "a plain value that YAML readers read differently; put it in quotes" if is_secret(path) else ""
+            self.findings.append(Finding(self.file, *_start(event), reason or meaning.reason))
             self._document.bad.add(path)
             return event.value
         return meaning

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dr.model import Declaration
+from dr.schema.actions import check_actions
 from dr.schema.build import build
 from dr.schema.definition import KINDS
 from dr.schema.document import Document, parse
 from dr.schema.findings import Finding, closest, quoted
 from dr.schema.networks import check_networks
 from dr.schema.plans import check_plans
+from dr.schema.policies import check_policies
+from dr.schema.replication_groups import check_replication_groups
 from dr.schema.servers import check_servers
 from dr.schema.shape import prepare
+from dr.schema.sites import check_sites
+from dr.schema.targets import check_targets
 from dr.schema.thing import Estate, Thing
+
+_CHECKS: tuple[Callable[[Estate], Iterable[Finding]], ...] = (
+    check_sites,
+    check_networks,
+    check_policies,
+    check_servers,
+    check_targets,
+    check_replication_groups,
+    check_plans,
+    check_actions,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +56,9 @@ def examine(sources: Mapping[str, bytes], *, folder: str = ".", unread: Sequence
         findings += parsed.findings
         whole = whole and parsed.whole
     estate = _estate(documents, findings, whole=whole)
-    findings += _check_sites(estate, folder)
+    findings += _check_number_of_sites(estate, folder)
     findings += _check_names(estate)
-    for check in (check_networks, check_servers, check_plans):
+    for check in _CHECKS:
         findings += check(estate)
     if findings:
         return Examined(None, tuple(sorted(set(findings), key=str_order)))
@@ -115,7 +131,7 @@ def _kind(document: Document) -> tuple[str | None, list[Finding]]:
     return meant_kind, [document.finding(("kind",), message, meant_kind)]
 
 
-def _check_sites(estate: Estate, folder: str) -> list[Finding]:
+def _check_number_of_sites(estate: Estate, folder: str) -> list[Finding]:
     sites = list(estate.of("Site"))
     if not sites and "Site" not in estate.unsure and not estate.names["Site"]:
         return [Finding(folder, 1, 1, "no Site is declared; a declaration has exactly one")]

@@ -1,8 +1,10 @@
-"""Checks of addresses: the network, its subnets, and where recovered servers are put. Pure.
+"""Checks of the site's networks: production and drill, their subnets, gateway and Bastion. Pure.
 
-Azure's rules: a virtual network and its subnets have /29 at the smallest; the first four addresses and the last one
-of a subnet are Azure's own; some ranges can't be used at all (Microsoft Learn, "Azure Virtual Network frequently
-asked questions").
+Azure's rules: a virtual network and its subnets have /29 at the smallest, the subnet of a gateway /27, that of Bastion
+/26; some ranges can't be used at all (Microsoft Learn, "Azure Virtual Network frequently asked questions", "About VPN
+Gateway configuration settings", "About Azure Bastion configuration settings").
+
+The drill network may have the addresses of production: nothing connects the two.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from dr.schema.document import Path
-from dr.schema.findings import Finding, closest, quoted
+from dr.schema.findings import Finding, quoted
 from dr.schema.thing import Data, Estate, Thing, items
 
 LARGEST, SMALLEST = 8, 29  # prefix lengths
+SMALLEST_OF_GATEWAY = 27
+SMALLEST_OF_BASTION = 26
 _UNUSABLE = [
     (IPv4Network("224.0.0.0/4"), "multicast"),
     (IPv4Network("255.255.255.255/32"), "broadcast"),
@@ -23,58 +27,117 @@ _UNUSABLE = [
     (IPv4Network("169.254.0.0/16"), "link-local"),
     (IPv4Network("168.63.129.16/32"), "Azure's own DNS and health probes"),
 ]
+# Not `is_private`: that holds for ranges of documentation too, which are as good as any public address here.
+_NOT_PUBLIC = [IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")]
 
 
 @dataclass(frozen=True, slots=True)
-class _Subnet:
-    index: int
-    name: str
+class _Range:
+    """A part of a virtual network: a subnet, or what Azure puts into one of its own."""
+
+    what: str
+    path: Path  # of its prefix
     network: IPv4Network
 
 
 def check_networks(estate: Estate) -> Iterator[Finding]:
-    """Yield what is wrong with the network of each site and with the targets of the servers."""
+    """Yield what is wrong with the networks of each site."""
     for site in estate.of("Site"):
-        yield from _check_network(site)
-    yield from _check_targets(estate)
+        for key in ("network", "drillNetwork"):
+            space, wrong = parse_network(site.section(key).get("addressSpace"))
+            if wrong:
+                yield site.finding((key, "addressSpace"), f"addressSpace {wrong}")
+            ranges: list[_Range] = []
+            yield from _subnets(site, key, ranges)
+            if key == "network":
+                yield from _own_subnets(site, ranges)
+            yield from _misplaced(site, space, ranges)
+        yield from _check_vpn(site)
 
 
-def _check_network(site: Thing) -> Iterator[Finding]:
-    network = site.section("network")
-    space, wrong = _network(network.get("addressSpace"))
-    if wrong:
-        yield site.finding(("network", "addressSpace"), f"addressSpace {wrong}")
+def _subnets(site: Thing, key: str, ranges: list[_Range]) -> Iterator[Finding]:
     first: dict[str, int] = {}
-    placed: list[_Subnet] = []
-    for index, subnet in items(network.get("subnets")):
-        path: Path = ("network", "subnets", index)
+    for index, subnet in items(site.section(key).get("subnets")):
+        path: Path = (key, "subnets", index)
         name = subnet.get("name")
         if name is not None and name in first:
-            place = site.where(("network", "subnets", first[name], "name"))
+            place = site.where((key, "subnets", first[name], "name"))
             yield site.finding((*path, "name"), f"subnet {quoted(name)} is declared twice (first at {place})")
         elif name is not None:
             first[name] = index
-        prefix, wrong = _network(subnet.get("prefix"))
+        prefix, wrong = parse_network(subnet.get("prefix"))
         if wrong:
             yield site.finding((*path, "prefix"), f"prefix {wrong}")
         if prefix is not None:
-            placed.append(_Subnet(index, str(name), prefix))
-            yield from _check_subnet(site, space, placed)
+            ranges.append(_Range(f"subnet {quoted(name)}", (*path, "prefix"), prefix))
 
 
-def _check_subnet(site: Thing, space: IPv4Network | None, placed: list[_Subnet]) -> Iterator[Finding]:
-    *others, subnet = placed
-    path: Path = ("network", "subnets", subnet.index, "prefix")
-    if space is not None and not subnet.network.subnet_of(space):
-        yield site.finding(path, f"subnet {subnet.network} lies outside the address space {space}")
-    for other in others:
-        if subnet.network.overlaps(other.network):
-            place = site.where(("network", "subnets", other.index, "prefix"))
-            message = f'subnet {subnet.network} overlaps subnet "{other.name}" {other.network} at {place}'
+def _own_subnets(site: Thing, ranges: list[_Range]) -> Iterator[Finding]:
+    """Add the subnets that are declared by their prefix only."""
+    for key, smallest in (("gateway", SMALLEST_OF_GATEWAY), ("bastion", SMALLEST_OF_BASTION)):
+        prefix, wrong = parse_network(site.section(key).get("prefix"), smallest)
+        if wrong:
+            yield site.finding((key, "prefix"), f"prefix {wrong}")
+        if prefix is not None:
+            ranges.append(_Range(f"the subnet of the {key}", (key, "prefix"), prefix))
+
+
+def _misplaced(site: Thing, space: IPv4Network | None, ranges: list[_Range]) -> Iterator[Finding]:
+    for index, part in enumerate(ranges):
+        if space is not None and not part.network.subnet_of(space):
+            yield site.finding(part.path, f"{part.what} {part.network} lies outside the address space {space}")
+        for other in ranges[:index]:
+            if part.network.overlaps(other.network):
+                place = site.where(other.path)
+                yield site.finding(
+                    part.path, f"{part.what} {part.network} overlaps {other.what} {other.network} at {place}"
+                )
+
+
+def _check_vpn(site: Thing) -> Iterator[Finding]:
+    vpn = site.section("gateway").get("vpn")
+    if not isinstance(vpn, dict):
+        return
+    yield from _check_peer(site, vpn)
+    space, _ = parse_network(site.section("network").get("addressSpace"))
+    seen: dict[IPv4Network, Path] = {}
+    prefixes = vpn.get("sitePrefixes")
+    for index, text in enumerate(prefixes if isinstance(prefixes, list) else []):
+        path: Path = ("gateway", "vpn", "sitePrefixes", index)
+        prefix, wrong = parse_network(text, 32)
+        if wrong:
+            yield site.finding(path, f"network {wrong}")
+        if prefix is None:
+            continue
+        if space is not None and prefix.overlaps(space):
+            message = (
+                f"network {prefix} of the site overlaps the address space {space}: no gateway could tell them apart"
+            )
             yield site.finding(path, message)
+        overlapped = next((other for other in seen if other.overlaps(prefix)), None)
+        if overlapped is not None:
+            place = site.where(seen[overlapped])
+            yield site.finding(path, f"network {prefix} of the site overlaps {overlapped} at {place}")
+        seen.setdefault(prefix, path)
 
 
-def _network(text: object) -> tuple[IPv4Network | None, str]:
+def _check_peer(site: Thing, vpn: Data) -> Iterator[Finding]:
+    text = vpn.get("peerAddress")
+    if not isinstance(text, str):
+        return
+    path: Path = ("gateway", "vpn", "peerAddress")
+    try:
+        address = IPv4Address(text)
+    except ValueError:
+        yield site.finding(path, f"peerAddress {quoted(text)} is not an IPv4 address")
+        return
+    if any(address in network for network in _NOT_PUBLIC + [unusable for unusable, _ in _UNUSABLE]):
+        yield site.finding(
+            path, f"peerAddress {address} is not public: Azure can't reach it; write the address that others see"
+        )
+
+
+def parse_network(text: object, smallest: int = SMALLEST) -> tuple[IPv4Network | None, str]:
     """Return a network as Azure would take it, and else what is wrong with it."""
     if not isinstance(text, str):
         return None, ""
@@ -84,61 +147,9 @@ def _network(text: object) -> tuple[IPv4Network | None, str]:
         return None, f"{quoted(text)} is not an IPv4 network"
     if str(network) != text:
         return None, f"{quoted(text)} has bits set behind its prefix length; write {network}"
-    if not LARGEST <= network.prefixlen <= SMALLEST:
-        return None, f"{text} must be between /{LARGEST} and /{SMALLEST}"
+    if not LARGEST <= network.prefixlen <= smallest:
+        return None, f"{text} must be between /{LARGEST} and /{smallest}"
     for unusable, why in _UNUSABLE:
         if network.overlaps(unusable):
             return None, f"{text} can't be used in Azure: {unusable} is for {why}"
     return network, ""
-
-
-def _check_targets(estate: Estate) -> Iterator[Finding]:
-    used: dict[IPv4Address, Thing] = {}
-    subnets = subnets_by_name(estate)
-    for server in estate.of("Server"):
-        target = server.section("target")
-        name = target.get("subnet")
-        subnet = subnets.get(name) if name is not None else None
-        if name is not None and not estate.known("subnet", name):
-            meant = closest(name, sorted(estate.names["subnet"]))
-            yield server.finding(("target", "subnet"), f"unknown subnet {quoted(name)}", meant)
-        yield from _check_address(server, target.get("address"), subnet, used)
-
-
-def _check_address(
-    server: Thing, text: object, subnet: Data | None, used: dict[IPv4Address, Thing]
-) -> Iterator[Finding]:
-    if not isinstance(text, str):
-        return
-    path: Path = ("target", "address")
-    try:
-        address = IPv4Address(text)
-    except ValueError:
-        yield server.finding(path, f"address {quoted(text)} is not an IPv4 address")
-        return
-    if address in used:
-        other = used[address]
-        message = f'address {address} is used twice (first by server "{other.name}" at {other.where(path)})'
-        yield server.finding(path, message)
-    used.setdefault(address, server)
-    prefix, _ = _network(subnet.get("prefix")) if subnet is not None else (None, "")
-    if subnet is None or prefix is None:
-        return
-    name = subnet.get("name")
-    if address not in prefix:
-        yield server.finding(path, f'address {address} lies outside subnet "{name}" {prefix}')
-    elif int(address) - int(prefix.network_address) < 4 or address == prefix.broadcast_address:
-        message = (
-            f'address {address} is one of the five that Azure keeps in subnet "{name}" {prefix};'
-            f" take one from {prefix.network_address + 4} to {prefix.broadcast_address - 1}"
-        )
-        yield server.finding(path, message)
-
-
-def subnets_by_name(estate: Estate) -> dict[str, Data]:
-    """Return the subnets of the first site that has any."""
-    for site in estate.of("Site"):
-        found = {s["name"]: s for _, s in reversed(list(items(site.section("network").get("subnets")))) if "name" in s}
-        if found:
-            return dict(reversed(found.items()))
-    return {}

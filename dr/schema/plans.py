@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dr.schema.definition.plan import MAX_SERVERS
 from dr.schema.document import Path
+from dr.schema.durations import seconds
 from dr.schema.findings import Finding, closest, quoted
-from dr.schema.networks import subnets_by_name
-from dr.schema.thing import Data, Estate, Thing, items
+from dr.schema.targets import subnets_by_name
+from dr.schema.thing import Data, Estate, Thing, items, names
 
-MAX_SERVERS = 100
+CHECK_KINDS = ("http", "tcp", "ssh", "sql")
+_SQL_PORTS = {"postgresql": 5432, "mariadb": 3306}
 
 
 def check_plans(estate: Estate) -> Iterator[Finding]:
     """Yield what is wrong with recovery plans beyond their shape."""
     for plan in estate.of("RecoveryPlan"):
         yield from _check_members(estate, plan)
+        yield from _check_objectives(estate, plan)
         for index, group in items(plan.data.get("groups")):
             yield from _check_checks(estate, plan, index, group)
 
@@ -24,7 +28,7 @@ def _check_members(estate: Estate, plan: Thing) -> Iterator[Finding]:
     seen: dict[str, Path] = {}
     count = 0
     for group_index, group in items(plan.data.get("groups")):
-        for index, name in _names(group):
+        for index, name in names(group.get("servers")):
             count += 1
             path: Path = ("groups", group_index, "servers", index)
             if not estate.known("Server", name):
@@ -38,30 +42,49 @@ def _check_members(estate: Estate, plan: Thing) -> Iterator[Finding]:
         yield plan.finding(("groups",), f"the plan has {count} servers; a recovery plan has at most {MAX_SERVERS}")
 
 
-def _names(group: Data) -> Iterator[tuple[int, str]]:
-    servers = group.get("servers")
-    if isinstance(servers, list):
-        yield from ((index, name) for index, name in enumerate(servers) if isinstance(name, str))
+def _check_objectives(estate: Estate, plan: Thing) -> Iterator[Finding]:
+    """Yield an objective that the members' policies can't keep."""
+    rpo = plan.section("objectives").get("rpo")
+    if rpo is None:
+        return
+    for name in plan.listed_servers():
+        server = estate.find("Server", name)
+        policy = estate.find("ReplicationPolicy", server.data.get("policy", "")) if server is not None else None
+        every = policy.data.get("crashConsistentEvery") if policy is not None else None
+        if policy is not None and every is not None and seconds(rpo) < seconds(every):
+            message = (
+                f"rpo {rpo} is shorter than crashConsistentEvery {every} of policy {quoted(policy.name)}, which server"
+                f" {quoted(name)} has: it could not be kept"
+            )
+            yield plan.finding(("objectives", "rpo"), message)
+            return
 
 
 def _check_checks(estate: Estate, plan: Thing, group_index: int, group: Data) -> Iterator[Finding]:
-    members = [name for _, name in _names(group)]
+    members = [name for _, name in names(group.get("servers"))]
     seen: dict[tuple[object, ...], Path] = {}
     for index, check in items(group.get("checks")):
         path: Path = ("groups", group_index, "checks", index)
         server = check.get("server")
         if server is not None and "servers" in group and server not in members:
             yield _not_a_member(estate, plan, path, server, group_index, members)
-        for kind in ("http", "tcp"):
+        for kind in CHECK_KINDS:
             details = check.get(kind)
-            if not isinstance(details, dict) or details.get("port") is None:
+            port = port_of_check(details) if isinstance(details, dict) else None
+            if not isinstance(details, dict) or port is None:
                 continue
             if server is not None:
-                yield from _closed_port(estate, plan, (*path, kind, "port"), server, details["port"])
-            identity = (server, kind, details["port"], details.get("path"))
+                yield from _closed_port(estate, plan, (*path, kind, "port"), server, port)
+            identity = (server, kind, port, details.get("path"), details.get("command"))
             if identity in seen:
                 yield plan.finding(path, f"the same check is declared twice (first at {plan.where(seen[identity])})")
             seen.setdefault(identity, path)
+
+
+def port_of_check(details: Data) -> int | None:
+    """Return the port that a check of any kind asks; None when it was refused."""
+    port: int | None = details.get("port", _SQL_PORTS.get(details.get("engine", "")))
+    return port
 
 
 def _not_a_member(
@@ -69,7 +92,7 @@ def _not_a_member(
 ) -> Finding:
     where = (*path, "server")
     for other_index, other in items(plan.data.get("groups")):
-        if server in [name for _, name in _names(other)]:
+        if server in [name for _, name in names(other.get("servers"))]:
             message = (
                 f"check of {quoted(server)} in group {group_index + 1}, but the server is in group {other_index + 1}"
             )
@@ -85,5 +108,5 @@ def _closed_port(estate: Estate, plan: Thing, path: Path, name: str, port: int) 
     subnet = subnets_by_name(estate).get(server.section("target").get("subnet", "")) if server is not None else None
     ports = subnet.get("inboundPorts") if subnet is not None else None
     if subnet is not None and isinstance(ports, list) and None not in ports and port not in ports:
-        message = f'port {port} is closed: inboundPorts of subnet "{subnet["name"]}" lacks it'
+        message = f'port {port} is closed: inboundPorts of subnet "{subnet["name"]}" lacks it; add it there'
         yield plan.finding(path, message)

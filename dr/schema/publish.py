@@ -10,11 +10,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from dr.schema.definition import KINDS, Schema
+from dr.schema.definition import KINDS
+from dr.schema.definition.words import Schema, every_key
 
 _INTRODUCTION = """# The declaration: every key
 
-Made from the schema by `python -m dr.schema.publish`; edit `dr/schema/definition.py` instead.
+Made from the schema by `python -m dr.schema.publish`; edit `dr/schema/definition/` instead.
 
 A declaration is a folder of YAML files (`*.yaml`, folders below it too). A file holds one document or several,
 separated by `---`; names of files don't matter. Each document has a `kind` and a `name`. `dr validate [DIR]` reports
@@ -63,20 +64,9 @@ def _kind(kind: str, definition: Schema) -> Iterator[str]:
     yield f"{definition['description']}\n"
     yield "| key | value | default | meaning |"
     yield "| --- | --- | --- | --- |"
-    yield from _rows(definition, "")
+    for key, shape, required in every_key(definition):
+        yield _row(key, _value(shape), "required" if required else _default(shape), shape["description"])
     yield ""
-
-
-def _rows(definition: Schema, prefix: str) -> Iterator[str]:
-    for key, shape in definition["properties"].items():
-        name = f"{prefix}{key}"
-        default = "required" if key in definition["required"] else _default(shape)
-        yield _row(name, _value(shape), default, shape["description"])
-        inner = shape
-        while inner.get("type") == "array":
-            inner, name = inner["items"], f"{name}[]"
-        if "properties" in inner:
-            yield from _rows(inner, f"{name}.")
 
 
 def _row(*cells: str) -> str:
@@ -93,12 +83,16 @@ def _value(shape: Schema) -> str:
         return ", ".join(f"`{choice}`" for choice in choices)
     if "x-atLeast" in shape:
         return f"duration, `{shape['x-atLeast']}` to `{shape['x-atMost']}`"
-    words = {"integer": _integer, "array": _list, "object": _object, "string": _text}
+    words = {"integer": _integer, "boolean": _truth, "array": _list, "object": _object, "string": _text}
     return words[shape["type"]](shape)
 
 
 def _integer(shape: Schema) -> str:
     return f"whole number, {shape['minimum']} to {shape['maximum']}"
+
+
+def _truth(_: Schema) -> str:
+    return "`true` or `false`"
 
 
 def _object(shape: Schema) -> str:

@@ -50,7 +50,8 @@ def resolve(text: str) -> Scalar:
     if _INTEGER.fullmatch(text):
         return int(text) if len(text) <= 18 else Decimal(text)
     if text.casefold() in _WORDS_OF_1_1:
-        return Ambiguous(f'{text} means true or false to some YAML readers; write "{text}" in quotes for the text')
+        meant = "true" if text.casefold() in {"y", "yes", "on"} else "false"
+        return Ambiguous(f'{text} is {meant} to some YAML readers; write {meant}, or "{text}" in quotes for the text')
     return _number_trap(text)
 
 

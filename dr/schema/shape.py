@@ -16,16 +16,19 @@ from jsonschema import Draft202012Validator, ValidationError, validators
 from jsonschema.protocols import Validator
 
 from dr.schema import durations
-from dr.schema.definition import Schema
+from dr.schema.definition.words import Schema
 from dr.schema.document import Document, Path
 from dr.schema.findings import Finding, closest, quoted
 from dr.schema.scalars import Decimal
+from dr.schema.secret import WRITTEN_HERE, is_secret
 
 
 def prepare(document: Document, kind: str, definition: Schema) -> list[Finding]:
     """Return what is wrong with the document's shape; fill in defaults and take out what was refused."""
     fill_defaults(document.data, definition)
     errors = [_Wrong.of(error) for error in _VALIDATOR(definition).iter_errors(document.data)]
+    refused = {error.path for error in errors if error.keyword == "x-refused"}
+    errors = [error for error in errors if error.path not in refused or error.keyword == "x-refused"]
     findings = [finding for error in errors for finding in _explain(document, kind, error)]
     for path in sorted(document.bad | {error.path for error in errors if error.keyword not in _ABOUT_CONTENT}, key=len):
         _take_out(document.data, path)
@@ -114,6 +117,12 @@ def _at_most(_: Validator, bound: str, value: Any, __: Schema) -> Iterator[Valid
         yield ValidationError("x-atMost")
 
 
+def _refused(_: Validator, values: list[Schema], value: Any, __: Schema) -> Iterator[ValidationError]:
+    says = next((v["says"] for v in values if isinstance(value, str) and re.search(v["pattern"], value)), None)
+    if says is not None:
+        yield ValidationError(says)
+
+
 def _seconds(value: Any) -> int | None:
     try:
         return durations.seconds(value)
@@ -127,7 +136,7 @@ def _is_integer(_: Any, value: Any) -> bool:
 
 _VALIDATOR = validators.extend(  # type: ignore[no-untyped-call]  # jsonschema leaves it untyped
     Draft202012Validator,
-    {"pattern": _pattern, "x-atLeast": _at_least, "x-atMost": _at_most},
+    {"pattern": _pattern, "x-atLeast": _at_least, "x-atMost": _at_most, "x-refused": _refused},
     type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer),
 )
 
@@ -149,18 +158,22 @@ def _explain(document: Document, kind: str, error: _Wrong) -> Iterator[Finding]:
         key = error.value
         message = f"tag {quoted(key)}: its key must be {error.schema['patternErrorMessage']}"
         yield document.finding((*path, key), message, at_key=True)
+    elif error.keyword == "x-refused":
+        yield document.finding(path, f"{_label(path)} {quoted(error.value)} {error.message}")
+    elif is_secret(path):
+        yield document.finding(path, f"{_label(path)} {_demand_of_secret(error)}")
     else:
         yield document.finding(path, f"{_label(path)} {_demand(error)}", _meant(error))
 
 
 def _unknown_keys(document: Document, kind: str, path: Path, error: _Wrong) -> Iterator[Finding]:
     known = list(error.schema["properties"])
-    for key in error.value:
-        if key in known:
-            continue
-        meant = closest(key, known)
+    for key in _unknown(error):
         where = f"in {_label(path)}" if path else f"of kind {kind}"
-        yield document.finding((*path, key), f"unknown key {quoted(key)} {where}", meant, at_key=True)
+        # `{hunter2}` is a mapping too, with the secret as its key.
+        named = f"unknown key {where}, which has {_listed(known)}" if is_secret(path) else ""
+        message = named or f"unknown key {quoted(key)} {where}"
+        yield document.finding((*path, key), message, closest(key, known), at_key=True)
 
 
 def _missing_key(document: Document, kind: str, path: Path, error: _Wrong) -> Iterator[Finding]:
@@ -179,11 +192,11 @@ def _not_exactly_one(document: Document, path: Path, error: _Wrong) -> Iterator[
         return
     names = [choice["required"][0] for choice in error.demand]
     found = [name for name in names if name in error.value]
-    if not found and any(closest(key, error.schema["properties"]) in names for key in _unknown(error)):
+    misspelt = (closest(key, error.schema["properties"]) in names or is_secret(path) for key in _unknown(error))
+    if not found and any(misspelt):
         return
-    wanted = " and ".join(f'"{name}"' for name in names)
-    message = f"{_label(path)} must have exactly one of {wanted}; found {'both' if found else 'neither'}"
-    yield document.finding(path, message)
+    says = f"must have exactly one of {_listed(names)}; found {_listed(found) or 'none'}"
+    yield document.finding(path, f"{_label(path)} {says}")
 
 
 def _unknown(error: _Wrong) -> list[str]:
@@ -198,6 +211,16 @@ def _label(path: Path) -> str:
     return path[-1]
 
 
+def _demand_of_secret(error: _Wrong) -> str:
+    """Return what the value must be without a word of what was found."""
+    if error.keyword == "type" and error.value is not None:
+        where = "{env: NAME}, {file: PATH} or {keyStore: NAME}, which say where the secret is"
+        return f"must be {where if error.demand == 'object' else _TYPES[error.demand]}; {WRITTEN_HERE}"
+    if error.keyword == "pattern":
+        return f"must be {error.schema['patternErrorMessage']}; {WRITTEN_HERE}"
+    return _demand(error)
+
+
 def _demand(error: _Wrong) -> str:
     """Return the sentence's end: what the value must be, and what was found."""
     value, bound = error.value, error.demand
@@ -207,7 +230,7 @@ def _demand(error: _Wrong) -> str:
     if error.keyword == "pattern":
         return f"must be {error.schema['patternErrorMessage']}{found}"
     if error.keyword == "enum":
-        return f"must be {_choices(bound)}{found}"
+        return f"must be {_listed(bound, 'or')}{found}"
     if error.keyword in _FIXED:
         return _FIXED[error.keyword]
     if error.keyword in _COUNTED:
@@ -221,24 +244,31 @@ _FIXED = {
     "minItems": "may not be empty",
     "uniqueItems": "has the same item twice",
 }
+_PLAIN = {"integer": "[0-9]+", "boolean": "true|false"}
+_TYPES = {
+    "string": "text",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "object": "a mapping",
+    "array": "a list",
+}
 _COUNTED = {"maxLength": "characters", "maxItems": "items", "maxProperties": "keys"}
 
 
 def _wrong_type(value: Any, error: _Wrong) -> str:
     wanted, pattern = error.demand, error.schema.get("pattern")
-    words = {"string": "text", "integer": "a whole number", "object": "a mapping", "array": "a list"}
     if value is None:
-        return f"has no value; it must be {words[wanted]}"
+        return f"has no value; it must be {_TYPES[wanted]}"
     hint = ""
     if isinstance(value, int | Decimal) and pattern is not None and not re.search(pattern, _raw(value)):
         return f"must be {error.schema['patternErrorMessage']}; found {_describe(value)}"
     if wanted == "string" and isinstance(value, int | Decimal):
         hint = f'; write "{_raw(value)}" in quotes for the text'
-    elif wanted == "integer" and isinstance(value, str) and value.isascii() and value.isdigit():
+    elif isinstance(value, str) and re.fullmatch(_PLAIN.get(wanted, "(?!)"), value):
         hint = "; write it without quotes"
-    elif wanted == "array" and not isinstance(value, dict) and error.schema["items"]["type"] != "object":
+    elif wanted == "array" and not isinstance(value, dict) and error.schema["items"].get("type") != "object":
         hint = f"; write [{_raw(value)}]"
-    return f"must be {words[wanted]}; found {_describe(value)}{hint}"
+    return f"must be {_TYPES[wanted]}; found {_describe(value)}{hint}"
 
 
 def _raw(value: Any) -> str:
@@ -257,8 +287,9 @@ def _describe(value: Any) -> str:
     return "nothing" if value is None else f"the number {_raw(value)}"
 
 
-def _choices(values: list[str]) -> str:
-    return " or ".join(f'"{value}"' for value in values)
+def _listed(words: list[str], last: str = "and") -> str:
+    *first, end = [f'"{word}"' for word in words] or [""]
+    return f"{', '.join(first)} {last} {end}" if first else end
 
 
 def _meant(error: _Wrong) -> str | None:

@@ -33,6 +33,18 @@ class Thing:
         value = self.data.get(key)
         return value if isinstance(value, dict) else {}
 
+    def wrote(self, path: Path) -> bool:
+        """Return whether the key at `path` was written, also when its value was refused."""
+        return path in self.document.keys
+
+    def listed_servers(self) -> dict[str, Path]:
+        """Return the servers that a recovery plan names and where; for one that it names twice, the first place."""
+        listed: dict[str, Path] = {}
+        for group_index, group in items(self.data.get("groups")):
+            for index, name in names(group.get("servers")):
+                listed.setdefault(name, ("groups", group_index, "servers", index))
+        return listed
+
     def finding(self, path: Path, message: str, suggestion: str | None = None) -> Finding:
         return self.document.finding(path, message, suggestion)
 
@@ -67,3 +79,9 @@ def items(value: object) -> Iterator[tuple[int, Data]]:
     """Yield the mappings of a list with their indexes; nothing where there is no list."""
     if isinstance(value, list):
         yield from ((index, item) for index, item in enumerate(value) if isinstance(item, dict))
+
+
+def names(value: object) -> Iterator[tuple[int, str]]:
+    """Yield the texts of a list with their indexes; nothing where there is no list."""
+    if isinstance(value, list):
+        yield from ((index, item) for index, item in enumerate(value) if isinstance(item, str))

@@ -35,7 +35,7 @@ def with_disks(count: int) -> str:
     disks = "".join(f"  - name: d{i}\n    device: /dev/disk/by-id/scsi-{i}\n" for i in range(count))
     old = "  - name: os\n    device: /dev/disk/by-id/virtio-web1-os\n"
     assert old in SERVERS
-    return SERVERS.replace(old, disks)
+    return SERVERS.replace(old, disks).replace("Standard_D2s_v5", "Standard_M64ls")
 
 
 def test_a_server_has_one_os_disk_and_64_data_disks_at_most() -> None:

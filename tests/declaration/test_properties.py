@@ -15,14 +15,10 @@ from dr.compile import failover, names, site, vault
 from dr.errors import NotFound, Refused
 from dr.model import Declaration
 from dr.schema import examine
-from dr.schema.definition import (
-    DISK_NAME_LENGTH,
-    MACHINE_NAME_LENGTH,
-    PLAN_NAME_LENGTH,
-    SERVER_NAME_LENGTH,
-    SITE_NAME_LENGTH,
-    SUBNET_NAME_LENGTH,
-)
+from dr.schema.definition.plan import PLAN_NAME_LENGTH
+from dr.schema.definition.server import DISK_NAME_LENGTH, MACHINE_NAME_LENGTH
+from dr.schema.definition.site import SITE_NAME_LENGTH, SUBNET_NAME_LENGTH
+from dr.schema.definition.words import SERVER_NAME_LENGTH
 from tests.declaration.estate import FILES, sources
 
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"

@@ -1,10 +1,16 @@
-"""Dataclasses of the declaration, one per thing a person declares."""
+"""The declaration as frozen data: what a person wrote, checked and completed with defaults; one class per thing.
+
+Built only by `dr.schema`; pure; no choice of names or addresses in Azure is made here (that is `dr.compile`).
+Durations are whole seconds, sizes bytes, addresses strings that `dr.schema` has checked.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+
+FAILBACK_SUFFIX = "-failback"
 
 
 class Firmware(Enum):
@@ -19,6 +25,18 @@ class Endpoints(Enum):
 
     PUBLIC = "public"
     PRIVATE = "private"
+
+
+class Redundancy(Enum):
+    """How often and where Azure keeps each byte of the vault's storage; standard accounts only.
+
+    A premium account takes 100 snapshots of a page blob at most, and each recovery point is one.
+    """
+
+    LOCAL = "LRS"
+    ZONE = "ZRS"
+    GEO = "GRS"
+    GEO_ZONE = "GZRS"
 
 
 class GatewayKind(Enum):
@@ -103,6 +121,13 @@ class ResourceGroups:
 
 
 @dataclass(frozen=True, slots=True)
+class Storage:
+    """The account that replicas and recovery points live in."""
+
+    redundancy: Redundancy = Redundancy.LOCAL
+
+
+@dataclass(frozen=True, slots=True)
 class Gateway:
     """The gateway that failback data comes home through. `vpn` has a peer, `expressRoute` a circuit."""
 
@@ -143,6 +168,7 @@ class Site:
     resource_groups: ResourceGroups = ResourceGroups()
     drill_network: Network | None = None
     endpoints: Endpoints = Endpoints.PUBLIC
+    storage: Storage = Storage()
     gateway: Gateway | None = None
     private_dns_zone: str | None = None  # "shop.example.internal": a zone that recovered servers are entered in
     bastion: Bastion | None = None
@@ -158,6 +184,17 @@ class ReplicationPolicy:
     retention_seconds: int  # default 86400, 0 to 15 days
     crash_consistent_seconds: int  # default 300, 60 to 3600
     app_consistent_seconds: int | None = None  # default off; 1 to 12 hours, less than the retention
+
+    @property
+    def failback(self) -> ReplicationPolicy:
+        """The policy of the way home, made by itself and not declarable; its figures are Azure Site Recovery's."""
+        return ReplicationPolicy(
+            name=f"{self.name}{FAILBACK_SUFFIX}",
+            rpo_threshold_seconds=15 * 60,
+            retention_seconds=24 * 3600,
+            crash_consistent_seconds=5 * 60,
+            app_consistent_seconds=60 * 60,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +286,8 @@ class Action:
     retries: int
     server: str | None = None  # command: the recovered VM it runs on
     command: tuple[str, ...] = ()  # script and command: program and arguments
-    url: str | None = None  # webhook
+    url: str | None = None  # webhook: its address, or `url_from` where the address is a secret itself
+    url_from: SecretReference | None = None
     instructions: str | None = None  # manual: what the person has to do
 
 

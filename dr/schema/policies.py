@@ -1,0 +1,36 @@
+"""Checks of replication policies: times that don't fit together. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dr.schema.durations import seconds
+from dr.schema.findings import Finding
+from dr.schema.thing import Estate, Thing
+
+
+def check_policies(estate: Estate) -> Iterator[Finding]:
+    """Yield what is wrong with policies beyond their shape."""
+    for policy in estate.of("ReplicationPolicy"):
+        yield from _check_points(policy)
+        yield from _check_application_points(policy)
+
+
+def _check_points(policy: Thing) -> Iterator[Finding]:
+    every, retention, threshold = (policy.data.get(k) for k in ("crashConsistentEvery", "retention", "rpoThreshold"))
+    if every is None:
+        return
+    if retention is not None and 0 < seconds(retention) < seconds(every):
+        message = f"retention {retention} is shorter than crashConsistentEvery {every}: there would often be no point"
+        yield policy.finding(("retention",), message)
+    if threshold is not None and seconds(threshold) < seconds(every):
+        message = f"rpoThreshold {threshold} is shorter than crashConsistentEvery {every}: it would always be exceeded"
+        yield policy.finding(("rpoThreshold",), message)
+
+
+def _check_application_points(policy: Thing) -> Iterator[Finding]:
+    every, retention = policy.data.get("appConsistentEvery"), policy.data.get("retention")
+    if every is None or retention is None or seconds(every) < seconds(retention):
+        return
+    message = f"appConsistentEvery {every} must be less than retention {retention}: there would often be no such point"
+    yield policy.finding(("appConsistentEvery",), message)
