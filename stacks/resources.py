@@ -11,6 +11,7 @@ from typing import Any, cast
 import pulumi
 
 from dr.compile.blueprint import CheckBlueprint, ProtectionBlueprint, SiteBlueprint
+from dr.model import SecretReference, Ssh
 
 
 def _output(resource: pulumi.CustomResource, name: str) -> pulumi.Output[Any]:
@@ -74,14 +75,7 @@ class Protection(pulumi.CustomResource):
             "subscription": subscription,
             "certificateAuthority": blueprint.certificate_authority,
             "server": protection.server,
-            "ssh": {
-                "address": protection.ssh_address,
-                "port": protection.ssh_port,
-                "user": protection.ssh_user,
-                "keyFile": protection.ssh_key_file,
-                "keyEnv": protection.ssh_key_env,
-                "hostKey": protection.ssh_host_key,
-            },
+            "ssh": _ssh(protection.ssh),
             "disks": [
                 {"name": disk.name, "device": disk.device, "replica": disk.replica, "digests": disk.digests}
                 for disk in protection.disks
@@ -98,6 +92,37 @@ class Protection(pulumi.CustomResource):
         # The agent hears of a changed policy with its next heartbeat: no reason to touch the server.
         opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(ignore_changes=["initialPolicy"]))
         super().__init__("dr:index:Protection", name, properties, opts)
+
+
+def _ssh(ssh: Ssh) -> dict[str, Any]:
+    # References to secrets and no secret: the state keeps these inputs as plain text.
+    jump = ssh.jump
+    return {
+        "address": ssh.address,
+        "port": ssh.port,
+        "user": ssh.user,
+        "hostKey": ssh.host_key,
+        "keyFile": ssh.key_file,
+        "keyEnv": ssh.key_env,
+        "password": _reference(ssh.password),
+        "sudoPassword": _reference(ssh.sudo_password),
+        "jump": None
+        if jump is None
+        else {
+            "address": jump.address,
+            "port": jump.port,
+            "user": jump.user,
+            "hostKey": jump.host_key,
+            "keyFile": jump.key_file,
+            "keyEnv": jump.key_env,
+        },
+    }
+
+
+def _reference(reference: SecretReference | None) -> dict[str, str | None] | None:
+    if reference is None:
+        return None
+    return {"env": reference.env, "file": reference.file, "keyStore": reference.key_store}
 
 
 class RecoveryPoint(pulumi.CustomResource):

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dr.model import Ssh
+
 
 @dataclass(frozen=True, slots=True)
 class VaultBlueprint:
@@ -44,12 +46,7 @@ class ProtectionBlueprint:
     """What `up` of the site stack makes true on one server."""
 
     server: str
-    ssh_address: str
-    ssh_port: int
-    ssh_user: str
-    ssh_key_file: str | None
-    ssh_key_env: str | None
-    ssh_host_key: str
+    ssh: Ssh  # holds references to secrets, no secret
     disks: tuple[DiskBlueprint, ...]
     process_servers: tuple[str, ...]  # "address:port", in order of preference
     configuration_server: str  # "address:port"

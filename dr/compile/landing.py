@@ -54,12 +54,7 @@ def _protection(declaration: Declaration, server: Server) -> ProtectionBlueprint
     configuration = declaration.site.configuration_server
     return ProtectionBlueprint(
         server=server.name,
-        ssh_address=server.ssh.address,
-        ssh_port=server.ssh.port,
-        ssh_user=server.ssh.user,
-        ssh_key_file=server.ssh.key_file,
-        ssh_key_env=server.ssh.key_env,
-        ssh_host_key=server.ssh.host_key,
+        ssh=server.ssh,
         disks=tuple(
             DiskBlueprint(
                 name=disk.name,

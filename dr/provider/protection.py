@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from dr.compile.blueprint import DiskBlueprint, ProtectionBlueprint
 from dr.errors import LifeboatError, Unreachable
+from dr.model import JumpHost, SecretReference, Ssh
 from dr.provider.certificate_authority import open_authority
 from dr.provider.resource import NotReady, Properties, ResourceType, Session
 from dr.provider.world import World
 
 if TYPE_CHECKING:
+    from dr.push.credentials import Secrets
     from dr.push.install import Installed
 
 FIRST_EPOCH = 1
@@ -34,7 +36,7 @@ class Protection(ResourceType):
         "subscription",
         "certificateAuthority",
         "server",
-        "ssh",  # {"address", "port", "user", "keyFile"?, "keyEnv"?, "hostKey"}
+        "ssh",  # as stacks.resources writes it: references to secrets, never a secret
         "disks",  # [{"name", "device", "replica", "digests"}]
         "processServers",
         "configurationServer",
@@ -86,7 +88,9 @@ class Protection(ResourceType):
 
     def read(self, resource_id: str, state: Properties, session: Session) -> Properties | None:
         try:
-            installed = self._world.push().inspect(_blueprint(state), progress=session.progress)
+            installed = self._world.push().inspect(
+                _blueprint(state), secrets=self._secrets(state), progress=session.progress
+            )
         except LifeboatError as error:
             session.warn(f"{resource_id} was not asked, its state is kept as it was: {error.message} ({error.remedy})")
             return state
@@ -94,7 +98,12 @@ class Protection(ResourceType):
 
     def delete(self, resource_id: str, state: Properties, session: Session) -> None:
         try:
-            self._world.push().remove(_blueprint(state), progress=session.progress)
+            self._world.push().remove(
+                _blueprint(state),
+                secrets=self._secrets(state),
+                progress=session.progress,
+                interrupted=session.cancelled.is_set,
+            )
         except Unreachable as error:
             forgotten = {name.strip() for name in self._world.configuration.get(FORGET, "").split(",")}
             if resource_id not in forgotten:
@@ -109,6 +118,11 @@ class Protection(ResourceType):
             )
         session.warn(f"the recovery points of {resource_id} stay until their retention ends")
 
+    def _secrets(self, properties: Properties) -> Secrets:
+        from dr.push.credentials import Secrets  # noqa: PLC0415 - loads paramiko
+
+        return Secrets(key_store=lambda: self._world.key_store(properties["subscription"]))
+
     def _install(self, inputs: Properties, session: Session) -> Properties:
         from dr.push.install import PartlyInstalled  # noqa: PLC0415 - loads paramiko
 
@@ -120,7 +134,9 @@ class Protection(ResourceType):
                 authority=authority,
                 package=self._world.agent_package(),
                 protection_epoch=FIRST_EPOCH,
+                secrets=self._secrets(inputs),
                 progress=session.progress,
+                interrupted=session.cancelled.is_set,
             )
         except PartlyInstalled as error:
             known = _outputs(error.installed) if error.installed else {}
@@ -133,15 +149,10 @@ class Protection(ResourceType):
 
 
 def _blueprint(properties: Properties) -> ProtectionBlueprint:
-    ssh, policy = properties["ssh"], properties["initialPolicy"]
+    policy = properties["initialPolicy"]
     return ProtectionBlueprint(
         server=properties["server"],
-        ssh_address=ssh["address"],
-        ssh_port=ssh["port"],
-        ssh_user=ssh["user"],
-        ssh_key_file=ssh.get("keyFile"),
-        ssh_key_env=ssh.get("keyEnv"),
-        ssh_host_key=ssh["hostKey"],
+        ssh=_ssh(properties["ssh"]),
         disks=tuple(DiskBlueprint(**disk) for disk in properties["disks"]),
         process_servers=tuple(properties["processServers"]),
         configuration_server=properties["configurationServer"],
@@ -150,6 +161,31 @@ def _blueprint(properties: Properties) -> ProtectionBlueprint:
         retention_seconds=policy["retentionSeconds"],
         firmware=properties.get("firmware"),
     )
+
+
+def _ssh(given: Properties) -> Ssh:
+    jump = given.get("jump")
+    return Ssh(
+        **_login(given),
+        password=_reference(given.get("password")),
+        sudo_password=_reference(given.get("sudoPassword")),
+        jump=JumpHost(**_login(jump)) if jump else None,
+    )
+
+
+def _login(given: Properties) -> dict[str, Any]:
+    return {
+        "address": given["address"],
+        "port": given["port"],
+        "user": given["user"],
+        "key_file": given.get("keyFile"),
+        "key_env": given.get("keyEnv"),
+        "host_key": given["hostKey"],
+    }
+
+
+def _reference(given: Properties | None) -> SecretReference | None:
+    return SecretReference(given.get("env"), given.get("file"), given.get("keyStore")) if given else None
 
 
 def _outputs(installed: Installed) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dr.target.folders import Folders
 if TYPE_CHECKING:
     from dr.certificates.authority import Authority
     from dr.compile.blueprint import ProtectionBlueprint
+    from dr.push.credentials import Secrets
     from dr.push.install import Installed
     from dr.target.secrets import KeyStore
     from dr.vault.store import BlobStore
@@ -39,12 +40,23 @@ class Pushing(Protocol):
         authority: Authority,
         package: Path,
         protection_epoch: int,
+        secrets: Secrets,
         progress: Callable[[str], None],
+        interrupted: Callable[[], bool],
     ) -> Installed: ...
 
-    def inspect(self, protection: ProtectionBlueprint, *, progress: Callable[[str], None]) -> Installed | None: ...
+    def inspect(
+        self, protection: ProtectionBlueprint, *, secrets: Secrets, progress: Callable[[str], None]
+    ) -> Installed | None: ...
 
-    def remove(self, protection: ProtectionBlueprint, *, progress: Callable[[str], None]) -> bool: ...
+    def remove(
+        self,
+        protection: ProtectionBlueprint,
+        *,
+        secrets: Secrets,
+        progress: Callable[[str], None],
+        interrupted: Callable[[], bool],
+    ) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ def _finding(code: str, cause: str, remedy: str = "") -> Finding:
 
 def _system(protection: ProtectionBlueprint, facts: Facts) -> Iterator[Finding]:
     if facts.privilege == "none":
-        yield _finding("no-root", f"user {protection.ssh_user}: {facts.privilege_complaint}")
+        yield _finding("no-root", f"user {protection.ssh.user}: {facts.privilege_complaint}")
     if facts.machine not in MACHINES:
         yield _finding("machine-unsupported", f"the processor is {facts.machine}")
     if facts.systemd is None or facts.systemd < OLDEST_SYSTEMD:

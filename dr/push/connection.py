@@ -1,49 +1,36 @@
-"""One SSH connection to one server: pinned host key, key file, commands as root with a deadline.
+"""One SSH connection to one server: commands as root with a deadline.
 
 Rules:
-- The only host key accepted is the declared one; known_hosts files, SSH agents and passwords are never used.
 - A command is one shell script, quoted whole; values inside it are quoted by whoever builds it (`shlex.quote`).
+- Root is the user itself, or what sudo makes of it. A password for sudo goes to its stdin, and only after sudo asked
+  for it: were it sent unasked, a sudo that wants none would hand it to the command.
 - Every wait has an end. Every failure of paramiko leaves here as one of `dr.errors`.
 - One `Connection` belongs to one thread; connections share nothing.
 """
 
 from __future__ import annotations
 
-import binascii
-import logging
-import os
 import shlex
-import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import paramiko
-from cryptography.exceptions import UnsupportedAlgorithm
-from paramiko.pkey import UnknownKeyType
-from paramiko.ssh_exception import (
-    BadHostKeyException,
-    IncompatiblePeer,
-    NoValidConnectionsError,
-    PasswordRequiredException,
-)
 
 from dr.compile.blueprint import ProtectionBlueprint
-from dr.errors import LifeboatError, PrerequisiteMissing, Refused, RunFailed, Unreachable
+from dr.errors import Refused, RunFailed
+from dr.push.credentials import Secrets, described
+from dr.push.login import AUTHENTICATION_SECONDS, CONNECT_SECONDS, Hop, hops, logged_in, translated
 
-CONNECT_SECONDS = 20.0
-AUTHENTICATION_SECONDS = 30.0
 COMMAND_SECONDS = 60.0
-KEEPALIVE_SECONDS = 10
 OUTPUT_LIMIT_BYTES = 1 << 20  # well below the window of 2 MiB, so that nobody waits for an unread stream
-KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
-# paramiko logs what it also raises; without a handler Python would print it beside our one line.
-LOG = logging.getLogger("lifeboat.ssh")
-LOG.addHandler(logging.NullHandler())
-LOG.propagate = False
 SCRIPT_HEAD = 'export LC_ALL=C PATH="/usr/sbin:/usr/bin:/sbin:/bin:$PATH"; umask 077; '
+SUDO = "sudo -n -- "
+# -k: no remembered password is used and none is remembered, so what we see is what is declared and nothing stays.
+ASKS, BEGINS = b"[lifeboat asks for the password of sudo]", b"[lifeboat is root]"
+SUDO_ASKING = f"sudo -k -S -p {shlex.quote(ASKS.decode())} -- "
+MARK_BEGIN = f"printf %s {shlex.quote(BEGINS.decode())} >&2; "
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +52,23 @@ class Answer:
         return lines[-1].strip() if lines else f"exit code {self.code} and no message"
 
 
+@dataclass(frozen=True, slots=True)
+class SudoPassword:
+    """What sudo is answered, and the reference it came from."""
+
+    reference: str
+    secret: str = field(repr=False)
+
+
 class Connection:
     """Runs commands on one server; get one from `connect`."""
 
-    def __init__(self, client: paramiko.SSHClient, where: str, user: str) -> None:
+    def __init__(self, client: paramiko.SSHClient, hop: Hop, sudo_password: SudoPassword | None) -> None:
         self._client = client
-        self._where = where
-        self.user = user
-        self._prefix = ""  # "sudo -n -- " once we know that it is needed
+        self._hop = hop
+        self._sudo_password = sudo_password
+        self.user = hop.user
+        self._prefix = ""  # how a command becomes root
         self.privilege_complaint: str | None = None
         self._find_privilege()
 
@@ -88,17 +84,14 @@ class Connection:
 
         Raises `Unreachable` when the connection ends or `seconds` have passed.
         """
-        prefix = self._prefix if privileged else ""
-        command = f"{prefix}/bin/sh -c {shlex.quote(SCRIPT_HEAD + script)}"
-        with _translated(self._where, self.user):
-            return self._exchange(command, stdin, time.monotonic() + seconds)
+        return self._run(self._prefix if privileged else "", script, stdin, seconds)
 
     def must(self, script: str, what: str, *, stdin: bytes = b"", seconds: float = COMMAND_SECONDS) -> Answer:
         """Run `script` as root; raise `RunFailed` naming `what` when its exit code is not 0."""
         answer = self.run(script, stdin=stdin, seconds=seconds)
         if answer.code:
             raise RunFailed(
-                f"{self._where}: {what} failed: {answer.complaint}",
+                f"{self._hop.where}: {what} failed: {answer.complaint}",
                 code="push-step-failed",
                 remedy="correct the cause on the server and run the same command again; it continues where it was",
             )
@@ -107,13 +100,20 @@ class Connection:
     def _find_privilege(self) -> None:
         if self.run("id -u", privileged=False).text.strip() == "0":
             return
-        answer = self.run("sudo -n true", privileged=False)
+        prefix = SUDO if self._sudo_password is None else SUDO_ASKING
+        answer = self._run(prefix, "true", b"", AUTHENTICATION_SECONDS)
         if answer.code:
             self.privilege_complaint = answer.complaint
         else:
-            self._prefix = "sudo -n -- "
+            self._prefix = prefix
 
-    def _exchange(self, command: str, stdin: bytes, deadline: float) -> Answer:
+    def _run(self, prefix: str, script: str, stdin: bytes, seconds: float) -> Answer:
+        asking = prefix == SUDO_ASKING
+        command = f"{prefix}/bin/sh -c {shlex.quote((MARK_BEGIN if asking else '') + SCRIPT_HEAD + script)}"
+        with translated(self._hop):
+            return self._exchange(command, stdin, time.monotonic() + seconds, asking=asking)
+
+    def _exchange(self, command: str, stdin: bytes, deadline: float, *, asking: bool) -> Answer:
         transport = self._client.get_transport()
         if transport is None or not transport.is_active():
             raise EOFError("the connection is closed")
@@ -121,9 +121,10 @@ class Connection:
         try:
             channel.settimeout(_left(deadline))
             channel.exec_command(command)
+            head = self._answer_sudo(channel, deadline) if asking else b""
             _send(channel, stdin, deadline)
             stdout = _drain(channel, deadline, stderr=False)
-            stderr = _drain(channel, deadline, stderr=True)
+            stderr = head + _drain(channel, deadline, stderr=True)
             if not channel.status_event.wait(_left(deadline)):
                 raise TimeoutError
             if channel.exit_status == -1:
@@ -132,9 +133,45 @@ class Connection:
         finally:
             channel.close()
 
+    def _answer_sudo(self, channel: paramiko.Channel, deadline: float) -> bytes:
+        """Give the password when sudo asks for it; return what stderr holds beyond that once the command runs."""
+        assert self._sudo_password is not None
+        seen, answered = b"", False
+        while True:
+            before, mark, after = seen.partition(BEGINS)
+            if mark:
+                return after
+            before, mark, after = seen.partition(ASKS)
+            if mark and answered:
+                raise self._password_refused()
+            if mark:
+                answered, seen = True, after
+                _deliver(channel, self._sudo_password.secret.encode() + b"\n", deadline)
+                continue
+            channel.settimeout(_left(deadline))
+            part = channel.recv_stderr(65536)
+            if not part or len(seen) > OUTPUT_LIMIT_BYTES:
+                return before + after  # sudo ended without running the command; its last line says why
+            seen += part
+
+    def _password_refused(self) -> Refused:
+        assert self._sudo_password is not None
+        return Refused(
+            f"{self._hop.where}: sudo does not accept the password in {self._sudo_password.reference} "
+            f"for user {self.user}",
+            code="sudo-password-refused",
+            remedy="correct it; sudo asks for the user's own password, unless `rootpw` or `targetpw` is set in sudoers",
+        )
+
 
 def _send(channel: paramiko.Channel, stdin: bytes, deadline: float) -> None:
-    view = memoryview(stdin)
+    if _deliver(channel, stdin, deadline):
+        channel.shutdown_write()
+
+
+def _deliver(channel: paramiko.Channel, content: bytes, deadline: float) -> bool:
+    """Send all of `content`; False when the command ended without reading it (its exit code and stderr say why)."""
+    view = memoryview(content)
     while view:
         channel.settimeout(_left(deadline))
         try:
@@ -142,11 +179,11 @@ def _send(channel: paramiko.Channel, stdin: bytes, deadline: float) -> None:
         except TimeoutError:
             raise
         except OSError:
-            return  # the command ended without reading it all; its exit code and stderr say why
+            return False
         if not sent:
-            return
+            return False
         view = view[sent:]
-    channel.shutdown_write()
+    return True
 
 
 def _drain(channel: paramiko.Channel, deadline: float, *, stderr: bool) -> bytes:
@@ -172,158 +209,19 @@ def _left(deadline: float) -> float:
 
 @contextmanager
 def connect(
-    protection: ProtectionBlueprint,
-    *,
-    environment: Mapping[str, str] | None = None,
-    seconds: float = CONNECT_SECONDS,
+    protection: ProtectionBlueprint, *, secrets: Secrets | None = None, seconds: float = CONNECT_SECONDS
 ) -> Iterator[Connection]:
-    """Open a connection to the server of `protection` and close it at the end.
+    """Open a connection to the server of `protection`, through its jump host if it has one, and close it at the end.
 
-    Raises `Refused` (host key or user key not accepted), `PrerequisiteMissing` (no usable key file on this
-    machine) or `Unreachable` (after `seconds` without an answer). `environment` defaults to the process's.
+    Raises `Refused` (a host key, the user's key or a password is not accepted), `PrerequisiteMissing` (a key or
+    password cannot be found) or `Unreachable` (after `seconds` without an answer). `secrets` defaults to the
+    process's environment, without a key store.
     """
-    where = f"{protection.server} ({protection.ssh_address}:{protection.ssh_port})"
-    key = _user_key(protection, os.environ if environment is None else environment)
-    client = paramiko.SSHClient()
-    client.set_log_channel(LOG.name)
-    _pin(client, protection, where)
-    try:
-        with _translated(where, protection.ssh_user):
-            _log_in(client, protection, key, where, seconds)
-        yield Connection(client, where, protection.ssh_user)
-    finally:
-        client.close()
-
-
-def _log_in(
-    client: paramiko.SSHClient, protection: ProtectionBlueprint, key: paramiko.PKey, where: str, seconds: float
-) -> None:
-    try:
-        client.connect(
-            protection.ssh_address,
-            port=protection.ssh_port,
-            username=protection.ssh_user,
-            pkey=key,
-            timeout=seconds,
-            banner_timeout=seconds,
-            auth_timeout=AUTHENTICATION_SECONDS,
-            channel_timeout=seconds,
-            allow_agent=False,
-            look_for_keys=False,
-        )
-    except paramiko.AuthenticationException as error:
-        # paramiko says the same of a refusal and of a connection that ended while it waited for the answer.
-        transport = client.get_transport()
-        if transport is None or not transport.is_active() or "timeout" in str(error):
-            raise _unreachable(where, "the connection ended during the login") from error
-        raise
-    transport = client.get_transport()
-    if transport is not None:
-        transport.set_keepalive(KEEPALIVE_SECONDS)
-
-
-def key_file(protection: ProtectionBlueprint, environment: Mapping[str, str]) -> Path:
-    """Return the path of the user's key; a relative one counts from the declaration's folder.
-
-    Raises `PrerequisiteMissing` when the declared environment variable is not set.
-    """
-    name = protection.ssh_key_file
-    if protection.ssh_key_env is not None:
-        name = environment.get(protection.ssh_key_env)
-        if not name:
-            raise PrerequisiteMissing(
-                f"{protection.server}: the environment variable {protection.ssh_key_env} is not set",
-                code="ssh-key-missing",
-                remedy=f"export {protection.ssh_key_env}=/path/of/the/private/key",
-            )
-    path = Path(name or "").expanduser()
-    if path.is_absolute():
-        return path
-    plans = environment.get("LIFEBOAT_PLANS")
-    return (Path(plans) if plans else Path(__file__).parents[2] / "plans") / path
-
-
-def _user_key(protection: ProtectionBlueprint, environment: Mapping[str, str]) -> paramiko.PKey:
-    path = key_file(protection, environment)
-    remedy = "name an Ed25519, ECDSA or RSA private key in OpenSSH or PEM form, readable and without a passphrase"
-    try:
-        return paramiko.PKey.from_path(path)
-    except (PasswordRequiredException, TypeError) as error:
-        message, code = f"the SSH key {path} has a passphrase", "ssh-key-encrypted"
-        raise PrerequisiteMissing(f"{protection.server}: {message}", code=code, remedy=remedy) from error
-    except OSError as error:
-        message = f"the SSH key {path} cannot be read: {error.strerror}"
-        raise PrerequisiteMissing(f"{protection.server}: {message}", code="ssh-key-missing", remedy=remedy) from error
-    except (ValueError, UnsupportedAlgorithm, UnknownKeyType, paramiko.SSHException) as error:
-        message = f"{path} is not a usable SSH key: {type(error).__name__}"
-        raise PrerequisiteMissing(f"{protection.server}: {message}", code="ssh-key-invalid", remedy=remedy) from error
-
-
-def _pin(client: paramiko.SSHClient, protection: ProtectionBlueprint, where: str) -> None:
-    fields = protection.ssh_host_key.split()
-    try:
-        kind, data = fields[0], binascii.a2b_base64(fields[1])
-        if kind not in KEY_TYPES:
-            raise ValueError(kind)
-        pinned = paramiko.PKey.from_type_string(kind, data)
-    except (IndexError, ValueError, binascii.Error, UnknownKeyType, paramiko.SSHException) as error:
-        raise Refused(
-            f"{where}: the declared host key is not one",
-            code="host-key-invalid",
-            remedy='declare it as "TYPE BASE64", the content of /etc/ssh/ssh_host_ed25519_key.pub on the server',
-        ) from error
-    port = protection.ssh_port
-    name = protection.ssh_address if port == 22 else f"[{protection.ssh_address}]:{port}"
-    client.get_host_keys().add(name, kind, pinned)
-    client.set_missing_host_key_policy(paramiko.RejectPolicy())
-
-
-def fingerprint(key: paramiko.PKey) -> str:
-    """Return a key's fingerprint as `ssh-keygen -l` prints it, with its type."""
-    return f"{key.get_name()} {key.fingerprint}"
-
-
-@contextmanager
-def _translated(where: str, user: str) -> Iterator[None]:
-    """Turn what paramiko and sockets raise into our errors; the order is from the special to the general."""
-    try:
-        yield
-    except LifeboatError:
-        raise
-    except BadHostKeyException as error:
-        raise Refused(
-            f"{where}: the host key is not the declared one: the server shows {fingerprint(error.key)}, "
-            f"declared is {fingerprint(error.expected_key)}",
-            code="host-key-mismatch",
-            remedy="ask the server's console for its fingerprint (ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub); only if "
-            "it is the one shown here, put the new key into ssh.hostKey; else somebody stands in between",
-        ) from error
-    except paramiko.AuthenticationException as error:
-        raise Refused(
-            f"{where}: the server does not accept the key for user {user}",
-            code="ssh-key-refused",
-            remedy=f"add its public half to ~{user}/.ssh/authorized_keys on the server, or declare another user or key",
-        ) from error
-    except NoValidConnectionsError as error:
-        reasons = "; ".join(sorted({str(e) for e in error.errors.values()}))
-        raise _unreachable(where, reasons) from error
-    except socket.gaierror as error:
-        raise _unreachable(where, f"its name does not resolve ({error.strerror})") from error
-    except IncompatiblePeer as error:
-        raise Refused(
-            f"{where}: no common SSH algorithm: {error}",
-            code="ssh-incompatible",
-            remedy="update the server's sshd; keys of Ed25519, ECDSA and RSA with SHA-2 are spoken here",
-        ) from error
-    except TimeoutError as error:
-        raise _unreachable(where, "no answer in time") from error
-    except (paramiko.SSHException, EOFError, OSError) as error:
-        raise _unreachable(where, str(error) or "the connection ended") from error
-
-
-def _unreachable(where: str, reason: str) -> Unreachable:
-    return Unreachable(
-        f"{where}: SSH is not reachable: {reason}",
-        code="ssh-unreachable",
-        remedy="check ssh.address and ssh.port, the server and the firewalls in between, then run the command again",
-    )
+    server, ssh, found = protection.server, protection.ssh, secrets or Secrets()
+    sudo_password = None
+    if ssh.sudo_password is not None:
+        secret = found.password(ssh.sudo_password, f"{server}: ssh.sudoPassword")
+        sudo_password = SudoPassword(described(ssh.sudo_password), secret)
+    way = hops(server, ssh, found)
+    with logged_in(way, seconds) as client:
+        yield Connection(client, way[-1], sudo_password)

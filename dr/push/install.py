@@ -19,6 +19,7 @@ from dr.errors import LifeboatError, PrerequisiteMissing, Refused, RunFailed
 from dr.push import layout, plan
 from dr.push.blockers import Finding, findings, require_none
 from dr.push.connection import Connection, connect
+from dr.push.credentials import Secrets
 from dr.push.facts import PYTHON, Facts, ask, fitting, gather
 from dr.push.presence import UNIT, Presence, certificate_end, certificate_fingerprint, certificate_problem, look
 from dr.push.probes import read
@@ -28,6 +29,7 @@ SETTLE_SECONDS = 60.0  # an emulated server takes long to start Python
 STEADY_SECONDS = 3.0  # so long must one process live to count as running
 
 Progress = Callable[[str], None]
+Interrupted = Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,10 @@ def _quiet(_: str) -> None:
     """Take progress nobody wants."""
 
 
+def _never() -> bool:
+    return False
+
+
 def install(
     protection: ProtectionBlueprint,
     *,
@@ -69,11 +75,13 @@ def install(
     authority: Authority,
     package: Path,
     protection_epoch: int,
+    secrets: Secrets | None = None,
     progress: Progress = _quiet,
-    environment: Mapping[str, str] | None = None,
+    interrupted: Interrupted = _never,
 ) -> Installed:
     """Make the agent of `package` run on the server, or update it; do only what is needed.
 
+    `interrupted` is asked before each step: what was begun then stays as it is until the next run continues.
     Raises `Refused` "install-blocked" with all blockers (nothing was changed), `Refused` or `Unreachable` of the
     connection (nothing was changed), or `PartlyInstalled` once something was.
     """
@@ -85,7 +93,7 @@ def install(
             code="package-missing",
             remedy="build it with `dr agent package`",
         ) from error
-    with connect(protection, environment=environment) as connection:
+    with connect(protection, secrets=secrets) as connection:
         progress(f"{protection.server}: asking for facts")
         facts, present = gather(connection, protection), look(connection)
         found = findings(protection, facts, installed=present.config, protection_epoch=protection_epoch)
@@ -94,7 +102,7 @@ def install(
             progress(f"{protection.server}: {finding}")
         wanted = plan.config(protection, facts, site=site, protection_epoch=protection_epoch)
         uri = identity_uri(site, "agent", protection.server)
-        runner = _Runner(connection, protection.server, progress)
+        runner = _Runner(connection, protection.server, progress, interrupted)
         try:
             certificate = _identify(runner, present, authority, uri)
             target = plan.desired(
@@ -102,20 +110,20 @@ def install(
             )
             runner.run(plan.installation_steps(target, present))
             if runner.done:
-                _settle(connection, protection.server)
+                _settle(connection, protection.server, runner)
         except LifeboatError as error:
             if not runner.done:
                 raise
-            raise PartlyInstalled(error, _inspect_if_possible(protection, environment)) from error
+            raise PartlyInstalled(error, _inspect_if_possible(protection, secrets)) from error
         installed = _describe(look(connection))
     return replace(installed, facts=facts, concerns=found, changed=tuple(runner.done))
 
 
 def inspect(
-    protection: ProtectionBlueprint, *, progress: Progress = _quiet, environment: Mapping[str, str] | None = None
+    protection: ProtectionBlueprint, *, secrets: Secrets | None = None, progress: Progress = _quiet
 ) -> Installed | None:
     """Return what is on the server, or None when nothing of the agent is; changes nothing."""
-    with connect(protection, environment=environment) as connection:
+    with connect(protection, secrets=secrets) as connection:
         _require_root(connection, protection)
         progress(f"{protection.server}: looking for the agent")
         present = look(connection)
@@ -123,17 +131,21 @@ def inspect(
 
 
 def remove(
-    protection: ProtectionBlueprint, *, progress: Progress = _quiet, environment: Mapping[str, str] | None = None
+    protection: ProtectionBlueprint,
+    *,
+    secrets: Secrets | None = None,
+    progress: Progress = _quiet,
+    interrupted: Interrupted = _never,
 ) -> bool:
     """Take the agent and everything of it off the server; return whether anything was there.
 
     Raises `RunFailed` "removal-incomplete" that names what is left.
     """
-    with connect(protection, environment=environment) as connection:
+    with connect(protection, secrets=secrets) as connection:
         _require_root(connection, protection)
         present = look(connection)
         python = fitting(read(PYTHON, ask(connection, (PYTHON,))))
-        runner = _Runner(connection, protection.server, progress)
+        runner = _Runner(connection, protection.server, progress, interrupted)
         runner.run(plan.removal_steps(present, python=python.path if python else None))
         if not runner.done:
             return False
@@ -151,17 +163,28 @@ def remove(
 class _Runner:
     """Takes steps in order and remembers those that were begun."""
 
-    def __init__(self, connection: Connection, server: str, progress: Progress) -> None:
+    def __init__(self, connection: Connection, server: str, progress: Progress, interrupted: Interrupted) -> None:
         self._connection = connection
         self._server = server
         self._progress = progress
+        self._interrupted = interrupted
         self.done: list[str] = []
 
     def run(self, steps: Iterator[plan.Step]) -> None:
         for step in steps:
+            self.go_on(step.what)
             self._progress(f"{self._server}: {step.what}")
             self.done.append(step.what)
             self._connection.must(step.script, step.what, stdin=step.stdin, seconds=step.seconds)
+
+    def go_on(self, before: str) -> None:
+        """Raise `RunFailed` "install-interrupted" when somebody wants us to stop before that."""
+        if self._interrupted():
+            raise RunFailed(
+                f"{self._server}: interrupted before: {before}",
+                code="install-interrupted",
+                remedy="run the same command again; it continues where this one stopped",
+            )
 
     def ask(self, script: str, what: str) -> bytes:
         return self._connection.must(script, what).stdout
@@ -178,11 +201,12 @@ def _identify(runner: _Runner, present: Presence, authority: Authority, uri: str
     return sign_request(authority, request, uri=uri, days=CERTIFICATE_DAYS, now=now)
 
 
-def _settle(connection: Connection, server: str) -> None:
+def _settle(connection: Connection, server: str, runner: _Runner) -> None:
     """Wait until one process of the agent has lived a while; raise `RunFailed` with its last words if none does."""
     deadline = time.monotonic() + SETTLE_SECONDS
     pid, since = 0, 0.0
     while time.monotonic() < deadline:
+        runner.go_on("the agent has run steadily for a while")
         unit = read(UNIT, ask(connection, (UNIT,)))
         if unit.active == "failed":
             break
@@ -225,9 +249,9 @@ def _problems(present: Presence) -> Iterator[str]:
         yield f"{layout.UNIT} is not started at boot"
 
 
-def _inspect_if_possible(protection: ProtectionBlueprint, environment: Mapping[str, str] | None) -> Installed | None:
+def _inspect_if_possible(protection: ProtectionBlueprint, secrets: Secrets | None) -> Installed | None:
     try:
-        return inspect(protection, environment=environment)
+        return inspect(protection, secrets=secrets)
     except LifeboatError:
         return None  # the error that is being reported says more
 

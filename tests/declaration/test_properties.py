@@ -156,7 +156,7 @@ EDITS = [
     ("servers", "Standard_D2s_v5", "Standard_D4s_v5", {"failover.groups[1].servers[0].size"}),
     ("servers", "10.20.1.10", "10.20.1.11", {"failover.groups[1].servers[0].address"}),
     ("servers", "service: shop", "service: web", {"failover.groups[1].servers[0].tags.service"}),
-    ("servers", "port: 2222", "port: 2223", {"site.protections[0].ssh_port"}),
+    ("servers", "port: 2222", "port: 2223", {"site.protections[0].ssh.port"}),
     ("servers", "name: database", "name: db-vm", {"failover.groups[0].servers[0].virtual_machine"}),
     (
         "servers",

@@ -39,11 +39,11 @@ def test_the_whole_life_of_a_protection(tmp_path: Path, server: Server) -> None:
         "certificateAuthority": "ca-harbour",
         "server": declared.server,
         "ssh": {
-            "address": declared.ssh_address,
-            "port": declared.ssh_port,
-            "user": declared.ssh_user,
-            "keyFile": declared.ssh_key_file,
-            "hostKey": declared.ssh_host_key,
+            "address": declared.ssh.address,
+            "port": declared.ssh.port,
+            "user": declared.ssh.user,
+            "keyFile": declared.ssh.key_file,
+            "hostKey": declared.ssh.host_key,
         },
         "disks": [
             {"name": disk.name, "device": disk.device, "replica": disk.replica, "digests": disk.digests}

@@ -13,6 +13,7 @@ from dr.compile.blueprint import ProtectionBlueprint
 from dr.errors import LifeboatError, NotFound
 from dr.provider.resource import Session
 from dr.provider.world import World
+from dr.push.credentials import Secrets
 from dr.push.install import Installed
 from dr.vault import manifest as manifests
 from dr.vault.manifest import DiskPoint, Manifest
@@ -55,18 +56,29 @@ class ScriptedPush:
         authority: Authority,
         package: Path,
         protection_epoch: int,
+        secrets: Secrets,
         progress: Callable[[str], None],
+        interrupted: Callable[[], bool],
     ) -> Installed:
         self._call("install")
         assert b"PRIVATE KEY" in authority.key_pem
         self.installed = healthy()
         return self.installed
 
-    def inspect(self, protection: ProtectionBlueprint, *, progress: Callable[[str], None]) -> Installed | None:
+    def inspect(
+        self, protection: ProtectionBlueprint, *, secrets: Secrets, progress: Callable[[str], None]
+    ) -> Installed | None:
         self._call("inspect")
         return self.installed
 
-    def remove(self, protection: ProtectionBlueprint, *, progress: Callable[[str], None]) -> bool:
+    def remove(
+        self,
+        protection: ProtectionBlueprint,
+        *,
+        secrets: Secrets,
+        progress: Callable[[str], None],
+        interrupted: Callable[[], bool],
+    ) -> bool:
         self._call("remove")
         there, self.installed = self.installed is not None, None
         return there

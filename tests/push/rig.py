@@ -1,6 +1,6 @@
-"""A private sshd on loopback whose sessions see a world of their own: a mount namespace with overlays over what the
-agent's installation touches, folders in the place of tracefs (its instances are the whole machine's, and other tests
-use them), and the stand-in for systemctl. The machine itself stays as it is.
+"""A private sshd on loopback whose sessions see a server of their own: a root file system on a loop device of its own,
+with users, passwords and sudo, this machine's programs in /usr, folders in the place of tracefs (its instances are the
+whole machine's, and other tests use them), and the stand-in for systemctl. The machine itself stays as it is.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import zipfile
@@ -17,32 +16,53 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dr.compile.blueprint import DiskBlueprint, ProtectionBlueprint
+from dr.model import JumpHost, Ssh
+from tools.machines.traces import FOLDERS, look
 
 HERE = Path(__file__).parent
+PASSWORD = "Tide & 'Table' $1"  # of the users `asked` and `word`; awkward on purpose
 SETUP = """set -e
-mount -t tmpfs -o mode=755 lifeboat-test {world}
-for d in etc usr/local var/cache; do
-  mkdir -p {world}/$d/upper {world}/$d/work
-  mount -t overlay -o lowerdir=/$d,upperdir={world}/$d/upper,workdir={world}/$d/work overlay /$d
+mount {device} {world}
+cd {world}
+mkdir -p usr proc sys dev run tmp var/cache var/lib/sudo var/tmp root home mnt opt srv boot
+cp -a /etc .
+for d in bin sbin lib lib32 lib64 libx32; do [ -L /$d ] && cp -a /$d .; done
+mount --rbind /usr usr
+mount -t tmpfs -o mode=755 local usr/local
+mkdir usr/local/lib
+mount --rbind /dev dev
+mount --rbind /sys sys
+mount --bind /proc proc
+mount -t tmpfs -o mode=755 run run
+mkdir -p run/sshd run/systemd/system run/keys sys/fs/bpf
+mount --bind {folder}/keys run/keys
+mount -t tmpfs tracing sys/kernel/tracing
+mount -t tmpfs debug sys/kernel/debug
+mount -t tmpfs bpf sys/fs/bpf
+mkdir -p sys/kernel/tracing/instances sys/kernel/tracing/events/block/block_rq_complete
+printf '#!/bin/sh\\nexec /usr/bin/python3 /srv/fake_systemctl.py "$@"\\n' >srv/systemctl
+cp {here}/fake_systemctl.py srv/
+chmod 755 srv/systemctl
+mount --bind srv/systemctl usr/bin/systemctl
+mount --bind srv/systemctl usr/bin/journalctl
+: >etc/fstab
+for u in plain:4711 asked:4712 free:4713 word:4714; do
+  echo "${{u%:*}}:x:${{u#*:}}:${{u#*:}}::/:/bin/sh" >>etc/passwd
+  echo "${{u%:*}}:{hash}:19000:0:99999:7:::" >>etc/shadow
 done
-mount -t tmpfs -o mode=755 run /run
-mkdir -p /run/sshd /run/systemd/system /run/keys
-mount --bind {keys} /run/keys
-mount -t tmpfs tracing /sys/kernel/tracing
-mount -t tmpfs debug /sys/kernel/debug
-mkdir -p /sys/kernel/tracing/instances /sys/kernel/tracing/events/block/block_rq_complete
-printf '#!/bin/sh\\nexec {python} {here}/fake_systemctl.py "$@"\\n' >{world}/systemctl
-chmod 755 {world}/systemctl
-mount --bind {world}/systemctl /usr/bin/systemctl
-mount --bind {world}/systemctl /usr/bin/journalctl
-echo 'plain:x:4711:4711::/:/bin/sh' >>/etc/passwd
-echo 'plain:*:19000:0:99999:7:::' >>/etc/shadow
-exec /usr/sbin/sshd -D -e -f {config}
+chmod 640 etc/shadow
+printf 'asked ALL=(ALL) ALL\\nword ALL=(ALL) ALL\\nfree ALL=(ALL) NOPASSWD: ALL\\n' >etc/sudoers.d/test
+chmod 440 etc/sudoers.d/test
+cp {folder}/host {folder}/sshd.conf etc/ssh/
+pivot_root . mnt
+umount -l /mnt
+exec /usr/sbin/sshd -D -e -f /etc/ssh/sshd.conf
 """
 SSHD = """ListenAddress 127.0.0.1:{port}
-HostKey {folder}/host
+HostKey /etc/ssh/host
 AuthorizedKeysFile /run/keys/authorized
 StrictModes no
 UsePAM no
@@ -51,6 +71,11 @@ KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 MaxStartups 100
 PidFile none
+Match User word
+  PasswordAuthentication yes
+  PubkeyAuthentication no
+Match User plain
+  AllowTcpForwarding no
 """
 AGENT = """import json, os, signal, sys, time
 if sys.argv[1] == "cleanup":
@@ -78,11 +103,11 @@ class Server:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def inventory(self) -> str:
-        """Everything that an installation could leave: paths with mode, owner and content, units, trace instances."""
-        return self.shell(
-            "find /etc /usr/local/lib /run /var/cache -maxdepth 4 -xdev ! -path '/run/fake-systemd.json' "
-            "-printf '%p %M %U %G %l\\n' | sort; "
-            "find /etc -xdev -type f -exec sha256sum {} + | sort; ls /sys/kernel/tracing/instances"
+        """Everything that an installation could leave; what it shares with the machine is left out."""
+        folders = ("/usr/local", *(folder for folder in FOLDERS if folder not in ("/usr", "/dev/shm")))
+        shared = ("listener ", "module ", "sysctl ", "cgroup ", "process ")
+        return "".join(
+            line for line in self.shell(look(folders)).splitlines(keepends=True) if not line.startswith(shared)
         )
 
 
@@ -110,12 +135,7 @@ def package(path: Path, version: str) -> Path:
 def protection(folder: Path, port: int, host_key: str, device: str) -> ProtectionBlueprint:
     return ProtectionBlueprint(
         server="shop1",
-        ssh_address="127.0.0.1",
-        ssh_port=port,
-        ssh_user="root",
-        ssh_key_file=str(folder / "user"),
-        ssh_key_env=None,
-        ssh_host_key=host_key,
+        ssh=Ssh("127.0.0.1", port, "root", str(folder / "user"), None, host_key),
         disks=(DiskBlueprint("os", device, "shop1/os.vhd", "shop1/os.digests"),),
         process_servers=(f"127.0.0.1:{free_port()}",),
         configuration_server="127.0.0.1:1",
@@ -125,12 +145,24 @@ def protection(folder: Path, port: int, host_key: str, device: str) -> Protectio
     )
 
 
+def with_ssh(protection: ProtectionBlueprint, **changes: Any) -> ProtectionBlueprint:
+    """Return the same protection with another way to log in."""
+    return replace(protection, ssh=replace(protection.ssh, **changes))
+
+
+def jump(server: Server, **changes: Any) -> JumpHost:
+    """Return `server`'s sshd as a jump host."""
+    ssh = server.protection.ssh
+    return replace(JumpHost(ssh.address, ssh.port, "asked", ssh.key_file, None, ssh.host_key), **changes)
+
+
 @contextmanager
 def running_server(folder: Path) -> Iterator[Server]:
     """Run a private sshd with a loop device as the server's disk; end and remove both."""
     image = folder / "disk.raw"
     with image.open("wb") as file:
-        file.truncate(64 << 20)
+        file.truncate(256 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-O", "^has_journal", str(image)], check=True)
     losetup = ["losetup", "--find", "--show", str(image)]
     device = subprocess.run(losetup, check=True, capture_output=True, text=True).stdout.strip()
     port, world = free_port(), folder / "world"
@@ -139,8 +171,10 @@ def running_server(folder: Path) -> Iterator[Server]:
     keys = folder / "keys"
     keys.mkdir(mode=0o755)
     (keys / "authorized").write_text(user_key + "\n")
-    (folder / "sshd.conf").write_text(SSHD.format(port=port, folder=folder))
-    script = SETUP.format(world=world, keys=keys, here=HERE, python=sys.executable, config=folder / "sshd.conf")
+    (folder / "sshd.conf").write_text(SSHD.format(port=port))
+    hashed = ["openssl", "passwd", "-6", "-stdin"]
+    secret = subprocess.run(hashed, input=PASSWORD, check=True, capture_output=True, text=True).stdout.strip()
+    script = SETUP.format(device=device, world=world, folder=folder, here=HERE, hash=secret.replace("$", "\\$"))
     with (folder / "sshd.log").open("wb") as log:
         sshd = subprocess.Popen(
             ["unshare", "-m", "--propagation", "private", "/bin/sh", "-c", script], stderr=log, start_new_session=True
@@ -176,7 +210,7 @@ def _end_agent(pid: int) -> None:
 def cut_after(server: Server, to_server_bytes: int) -> Iterator[ProtectionBlueprint]:
     """Stand between client and server and cut every connection after `to_server_bytes` from the client."""
     listener = socket.create_server(("127.0.0.1", 0))
-    target = ("127.0.0.1", server.protection.ssh_port)
+    target = ("127.0.0.1", server.protection.ssh.port)
 
     def pump(source: socket.socket, sink: socket.socket, budget: float) -> None:
         with suppress(OSError):
@@ -200,7 +234,7 @@ def cut_after(server: Server, to_server_bytes: int) -> Iterator[ProtectionBluepr
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     try:
-        yield replace(server.protection, ssh_port=listener.getsockname()[1])
+        yield with_ssh(server.protection, port=listener.getsockname()[1])
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dr.compile.blueprint import DiskBlueprint, ProtectionBlueprint
+from dr.model import Ssh
 from dr.push.facts import DiskFact, Facts, PythonFact, TraceFact
 
 GIB = 1 << 30
 PROTECTION = ProtectionBlueprint(
     server="shop1",
-    ssh_address="192.0.2.10",
-    ssh_port=22,
-    ssh_user="dradmin",
-    ssh_key_file="keys/shop1",
-    ssh_key_env=None,
-    ssh_host_key="ssh-ed25519 AAAA",
+    ssh=Ssh("192.0.2.10", 22, "dradmin", "keys/shop1", None, "ssh-ed25519 AAAA"),
     disks=(DiskBlueprint("os", "/dev/disk/by-id/virtio-os", "shop1/os.vhd", "shop1/os.digests"),),
     process_servers=("192.0.2.2:9443",),
     configuration_server="192.0.2.2:443",

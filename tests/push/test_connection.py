@@ -6,15 +6,15 @@ import os
 import socket
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dr.errors import LifeboatError, PrerequisiteMissing, Refused, Unreachable
-from dr.push.connection import connect, key_file
+from dr.push.connection import connect
+from dr.push.credentials import Secrets
 from dr.push.install import inspect, remove
-from tests.push.rig import Server, cut_after, free_port, make_key
+from tests.push.rig import Server, cut_after, free_port, make_key, with_ssh
 from tests.push.samples import PROTECTION
 
 
@@ -24,8 +24,8 @@ def test_keys_of_all_three_kinds_open_the_door(server: Server, tmp_path: Path, k
     public = make_key(tmp_path / "key", kind)
     with (server.folder / "keys" / "authorized").open("a") as authorized:
         authorized.write(public + "\n")
-    declared = replace(server.protection, ssh_key_file=None, ssh_key_env="SHOP_KEY")
-    with connect(declared, environment={"SHOP_KEY": str(tmp_path / "key")}) as connection:
+    declared = with_ssh(server.protection, key_file=None, key_env="SHOP_KEY")
+    with connect(declared, secrets=Secrets({"SHOP_KEY": str(tmp_path / "key")})) as connection:
         assert connection.run("id -u").text == "0\n"
         assert not connection.uses_sudo
 
@@ -34,7 +34,7 @@ def test_keys_of_all_three_kinds_open_the_door(server: Server, tmp_path: Path, k
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa"])
 def test_another_host_key_is_refused_with_both_fingerprints(server: Server, tmp_path: Path, kind: str) -> None:
     other = make_key(tmp_path / "other", kind)
-    with pytest.raises(Refused) as caught, connect(replace(server.protection, ssh_host_key=other)):
+    with pytest.raises(Refused) as caught, connect(with_ssh(server.protection, host_key=other)):
         pass
     assert caught.value.code == "host-key-mismatch"
     assert caught.value.message.count("SHA256:") == 2
@@ -46,7 +46,7 @@ def test_a_key_the_server_does_not_know_is_refused(server: Server, tmp_path: Pat
     make_key(tmp_path / "unknown")
     with (
         pytest.raises(Refused) as caught,
-        connect(replace(server.protection, ssh_key_file=str(tmp_path / "unknown"))),
+        connect(with_ssh(server.protection, key_file=str(tmp_path / "unknown"))),
     ):
         pass
     assert caught.value.code == "ssh-key-refused"
@@ -55,16 +55,16 @@ def test_a_key_the_server_does_not_know_is_refused(server: Server, tmp_path: Pat
 
 @pytest.mark.real
 def test_nobody_listens(server: Server) -> None:
-    with pytest.raises(Unreachable, match="refused"), connect(replace(server.protection, ssh_port=free_port())):
+    with pytest.raises(Unreachable, match="refused"), connect(with_ssh(server.protection, port=free_port())):
         pass
-    with pytest.raises(Unreachable, match="resolve"), connect(replace(server.protection, ssh_address="no.invalid")):
+    with pytest.raises(Unreachable, match="resolve"), connect(with_ssh(server.protection, address="no.invalid")):
         pass
 
 
 @pytest.mark.real
 def test_a_listener_that_is_not_ssh_ends_the_wait(server: Server) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        declared = replace(server.protection, ssh_port=listener.getsockname()[1])
+        declared = with_ssh(server.protection, port=listener.getsockname()[1])
         started = time.monotonic()
         with pytest.raises(Unreachable), connect(declared, seconds=0.5):
             pass
@@ -92,7 +92,7 @@ def test_large_input_and_awkward_values_arrive(server: Server) -> None:
 
 @pytest.mark.real
 def test_a_user_without_root_is_told_so(server: Server) -> None:
-    declared = replace(server.protection, ssh_user="plain")
+    declared = with_ssh(server.protection, user="plain")
     with connect(declared) as connection:
         assert connection.privilege_complaint
     for call in (inspect, remove):
@@ -121,26 +121,17 @@ def test_a_cut_at_any_moment_is_unreachable_and_never_anything_else(server: Serv
 )
 def test_unusable_key_files_have_names(tmp_path: Path, make: object, code: str) -> None:
     make(tmp_path / "key")  # type: ignore[operator]  # parametrize loses the type
-    declared = replace(PROTECTION, ssh_key_file=str(tmp_path / "key"))
+    declared = with_ssh(PROTECTION, key_file=str(tmp_path / "key"))
     with pytest.raises(PrerequisiteMissing) as caught, connect(declared):
         pass
     assert caught.value.code == code
     assert str(tmp_path / "key") in caught.value.message
 
 
-def test_where_the_key_file_is_looked_for(tmp_path: Path) -> None:
-    assert key_file(PROTECTION, {"LIFEBOAT_PLANS": "/plans"}) == Path("/plans/keys/shop1")
-    assert key_file(PROTECTION, {}).parts[-3:] == ("plans", "keys", "shop1")
-    by_name = replace(PROTECTION, ssh_key_file=None, ssh_key_env="SHOP_KEY")
-    assert key_file(by_name, {"SHOP_KEY": "/k"}) == Path("/k")
-    with pytest.raises(PrerequisiteMissing, match="SHOP_KEY"):
-        key_file(by_name, {})
-
-
 @pytest.mark.parametrize("declared", ["", "ssh-ed25519", "ssh-ed25519 AAAA", "ssh-dss AAAA", "x y z", "ssh-rsa ***"])
 def test_a_declared_host_key_that_is_none(tmp_path: Path, declared: str) -> None:
     make_key(tmp_path / "key")
-    protection = replace(PROTECTION, ssh_key_file=str(tmp_path / "key"), ssh_host_key=declared)
+    protection = with_ssh(PROTECTION, key_file=str(tmp_path / "key"), host_key=declared)
     with pytest.raises(Refused) as caught, connect(protection):
         pass
     assert caught.value.code == "host-key-invalid"

@@ -10,6 +10,7 @@ import pytest
 
 from dr.certificates.authority import Authority
 from dr.compile.blueprint import DiskBlueprint, ProtectionBlueprint
+from dr.model import Ssh
 from dr.push.connection import connect
 from dr.push.facts import gather
 from dr.push.install import inspect, install, remove
@@ -22,12 +23,7 @@ from tools.machines.traces import traces
 def declaration(machine: SourceMachine) -> ProtectionBlueprint:
     return ProtectionBlueprint(
         server="shop1",
-        ssh_address="127.0.0.1",
-        ssh_port=machine.port(SSH),
-        ssh_user="dradmin",
-        ssh_key_file=str(machine.key_file),
-        ssh_key_env=None,
-        ssh_host_key=machine.host_key,
+        ssh=Ssh("127.0.0.1", machine.port(SSH), "dradmin", str(machine.key_file), None, machine.host_key),
         disks=(DiskBlueprint("os", machine.identity.disk_device, "shop1/os.vhd", "shop1/os.digests"),),
         process_servers=(f"10.0.2.2:{free_port()}",),
         configuration_server=f"10.0.2.2:{free_port()}",

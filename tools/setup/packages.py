@@ -26,6 +26,7 @@ NEEDED = (
     "zstd",
     "openssh-server",  # a real sshd in tests of push installation
     "openssh-client",
+    "sudo",  # with and without a password, in the same tests
     "openssl",  # the agent's keys and requests
 )
 

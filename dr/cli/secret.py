@@ -1,0 +1,92 @@
+"""`dr secret put NAME`: a password that the declaration refers to by `keyStore`, put into the site's key store."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from dr.errors import NotFound, PrerequisiteMissing, Refused
+
+if TYPE_CHECKING:
+    from dr.target.secrets import KeyStore
+
+OURS = ("ca-", "storage-")  # what the stacks keep in the same store
+LIMIT_BYTES = 1024
+
+
+@click.group()
+def secret() -> None:
+    """Put passwords that the declaration refers to (`keyStore: NAME`) into the site's key store."""
+
+
+@secret.command()
+@click.argument("name")
+@click.option("--replace", is_flag=True, help="Replace the one that is there.")
+@click.option(
+    "--target", default="local", show_default=True, type=click.Choice(["local", "azure"]), help="Whose key store."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def put(name: str, replace: bool, target: str, as_json: bool) -> None:
+    """Read a secret of one line from the terminal (it is not shown) or from stdin, and keep it as NAME.
+
+    It is kept sealed and never printed. The declaration refers to it, for example `sudoPassword: {keyStore: NAME}`.
+
+    \b
+    Examples:
+      dr secret put shop1-sudo
+      pass show shop1 | dr secret put shop1-sudo --replace
+    """
+    from dr.target.secrets import key_store  # noqa: PLC0415 - loads cryptography
+
+    if name.startswith(OURS):
+        raise Refused(
+            f'"{name}" is a name of the stacks\' own keys', code="secret-name-taken", remedy="choose another name"
+        )
+    store = key_store(_subscription(target))
+    if not replace and _there(store, name):
+        raise Refused(
+            f'the key store has a secret "{name}" already', code="secret-exists", remedy="replace it with --replace"
+        )
+    store.put(name, _read())
+    if as_json:
+        click.echo(json.dumps({"name": name, "target": target}))
+    else:
+        click.echo(f'the key store of target {target} has the secret "{name}"')
+
+
+def _read() -> bytes:
+    if sys.stdin.isatty():
+        text = click.prompt("Secret", hide_input=True, confirmation_prompt=True, err=True)
+        return str(text).encode()
+    line = sys.stdin.buffer.read(LIMIT_BYTES + 2).removesuffix(b"\n").removesuffix(b"\r")
+    if not line or b"\n" in line or len(line) > LIMIT_BYTES:
+        raise PrerequisiteMissing(
+            "stdin has no secret of one line", code="secret-invalid", remedy="give one line, at most 1,024 bytes"
+        )
+    return line
+
+
+def _there(store: KeyStore, name: str) -> bool:
+    try:
+        store.get(name)
+    except NotFound:
+        return False
+    return True
+
+
+def _subscription(target: str) -> str:
+    from dr.cli.validate import default_folder  # noqa: PLC0415 - as above
+    from dr.schema import load  # noqa: PLC0415 - only azure asks the declaration
+    from dr.target.folders import LOCAL_SUBSCRIPTION  # noqa: PLC0415
+
+    if target == "local":
+        return LOCAL_SUBSCRIPTION
+    subscription = load(default_folder()).site.subscription
+    if not subscription:
+        raise PrerequisiteMissing(
+            "the declaration names no subscription for target azure", remedy="set site.subscription in plans/"
+        )
+    return subscription
