@@ -1,7 +1,6 @@
 """Every program against the request schemas of Azure: each registered resource with each of its properties.
 
-Generic: whatever a program declares is looked up by its type. A purpose without a case here, and a field of the
-declaration that the full estate leaves out, fail too.
+Generic: whatever a program declares is looked up by its type. A purpose without a case here fails too. That the full estates use every key is tested beside them.
 """
 
 from __future__ import annotations
@@ -16,11 +15,12 @@ from dr.model import Declaration
 from stacks import dispatch, failover, site, vault
 from tests.request_schemas import estates
 from tests.request_schemas.estates import SUBSCRIPTION
+from tests.request_schemas.models import Shape
 from tests.request_schemas.problems import problems
-from tests.request_schemas.releases import OTHER_VERSIONS, request_of
+from tests.request_schemas.releases import MADE, request_of
 from tests.stacks.mocked import Recorder, mocked, plain
 
-ESTATES = {"small": estates.small, "full": estates.full, "express-route": estates.by_express_route}
+ESTATES = {"small": estates.small, "full": estates.full, "express-route": estates.express_route}
 PROGRAMS: dict[str, Callable[[Declaration], None]] = {
     "vault": lambda estate: vault.program(compiler.vault(estate, SUBSCRIPTION), SUBSCRIPTION),
     "site": lambda estate: site.program(compiler.site(estate, SUBSCRIPTION), SUBSCRIPTION),
@@ -62,8 +62,23 @@ def test_azure_would_take_every_property(
     assert not found, "\n".join(found)
 
 
-def test_every_program_and_every_field_is_here(registered: dict[tuple[str, str], Recorder]) -> None:
+def test_every_program_is_here() -> None:
     assert set(PROGRAMS) == set(dispatch.PROGRAMS)
-    assert set(estates.unset(estates.full())) & set(estates.unset(estates.by_express_route())) == set()
-    used = {token for recorder in registered.values() for token, _, _ in native(recorder)}
-    assert {f"azure-native:{name}" for name in OTHER_VERSIONS} & used
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", MADE)
+def test_every_listed_type_can_be_read(name: str) -> None:
+    """Read all that a request may hold, also of types that no program declares yet: nothing must be unintelligible."""
+    request = request_of(f"azure-native:{name}")
+    seen: set[str] = set()
+    todo = [one.shape for one in (*request.address, *request.body.properties) if not one.read_only]
+    while todo:
+        shape = todo.pop()
+        todo += [shape.of] if shape.of else []
+        if shape.kind == "model" and shape.name not in seen:
+            seen.add(shape.name)
+            model = request.models.model(shape.name)
+            todo += [one.shape for one in model.properties if not one.read_only]
+            todo += [Shape("model", name=subtype) for subtype in model.subtypes.values()]
+    assert request.body.properties
