@@ -1,6 +1,7 @@
 """Every program against the request schemas of Azure: each registered resource with each of its properties.
 
-Generic: whatever a program declares is looked up by its type. A purpose without a case here fails too. That the full estates use every key is tested beside them.
+Generic: whatever a program declares is looked up by its type. A purpose without a case here fails too. That the full
+estates use every key is tested beside them.
 """
 
 from __future__ import annotations
