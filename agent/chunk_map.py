@@ -2,16 +2,20 @@
 
     0 CLEAN    the store holds it            1 DIRTY   changed and not yet read
     2 SENT     read, not known to be stored  3 UNREAD  not yet read by an initial replication or resync
+    4 DUE      changed, and to be read in this round
 
-| from \\ event | mark   | take (about to be read) | stored, and still its newest reading | agent or writer restarts |
-| ------------ | ------ | ----------------------- | ------------------------------------ | ------------------------ |
-| CLEAN        | DIRTY  |                         |                                      |                          |
-| DIRTY        | DIRTY  | SENT                    |                                      |                          |
-| SENT         | DIRTY  |                         | CLEAN                                | DIRTY                    |
-| UNREAD       | UNREAD | SENT                    |                                      |                          |
+| from \\ event | mark   | a round begins | take, to be read | stored, its newest reading | agent, writer restarts |
+| ------------ | ------ | -------------- | ---------------- | ------------------------ | ---------------------- |
+| CLEAN        | DIRTY  |                |                  |                            |                        |
+| DIRTY        | DIRTY  | DUE            |                  |                            |                        |
+| DUE          | DUE    |                | SENT             |                            | DIRTY                  |
+| SENT         | DIRTY  |                |                  | CLEAN                      | DIRTY                  |
+| UNREAD       | UNREAD |                | SENT             |                            |                        |
 
 Rules kept here:
 - A chunk becomes SENT *before* it is read: a write that lands during the reading makes it DIRTY again.
+- What is marked during a round waits for the next one: two witnesses tell of a write at different times, and a chunk
+  that was taken between the two would be sent twice.
 - Only one thread changes a map.
 """
 
@@ -24,11 +28,13 @@ from typing import List, Tuple, Union
 CHUNK_BYTES = 65536
 CHUNK_SECTORS = CHUNK_BYTES // 512
 
-CLEAN, DIRTY, SENT, UNREAD = 0, 1, 2, 3
+CLEAN, DIRTY, SENT, UNREAD, DUE = 0, 1, 2, 3, 4
 
 _SLICE = 1 << 20
-_MARK = bytes([DIRTY, DIRTY, DIRTY, UNREAD]) + bytes([UNREAD]) * 252
-_AGAIN = bytes([CLEAN, DIRTY, DIRTY, UNREAD]) + bytes([UNREAD]) * 252
+_UNKNOWN = bytes([UNREAD]) * 251
+_MARK = bytes([DIRTY, DIRTY, DIRTY, UNREAD, DUE]) + _UNKNOWN
+_AGAIN = bytes([CLEAN, DIRTY, DIRTY, UNREAD, DIRTY]) + _UNKNOWN
+_CHOSEN = bytes([CLEAN, DUE, SENT, UNREAD, DUE]) + _UNKNOWN
 
 Run = Tuple[int, int]
 """First chunk and number of chunks."""
@@ -52,6 +58,13 @@ class ChunkMap:
         for start in range(first, stop, _SLICE):
             end = min(start + _SLICE, stop)
             states[start:end] = bytes(states[start:end]).translate(_MARK)
+
+    def choose(self) -> None:
+        """Make every DIRTY chunk DUE: a round begins."""
+        for start in range(0, self.chunks, _SLICE):
+            part = bytes(self._states[start : start + _SLICE])
+            if DIRTY in part:
+                self._states[start : start + _SLICE] = part.translate(_CHOSEN)
 
     def take(self, state: int, cursor: int, limit: int) -> Tuple[List[Run], int]:
         """Turn up to `limit` chunks of `state` at or after `cursor` into SENT; return their runs and the next cursor.
@@ -84,10 +97,10 @@ class ChunkMap:
             self._states[chunk] = DIRTY
 
     def send_again(self) -> None:
-        """Make every SENT chunk DIRTY: nobody knows any more whether it is stored."""
+        """Make every SENT chunk DIRTY: nobody knows any more whether it is stored. The round is over."""
         for start in range(0, self.chunks, _SLICE):
             part = bytes(self._states[start : start + _SLICE])
-            if SENT in part:
+            if SENT in part or DUE in part:
                 self._states[start : start + _SLICE] = part.translate(_AGAIN)
 
     def forget_all(self) -> None:
@@ -109,7 +122,7 @@ class ChunkMap:
     @property
     def sound(self) -> bool:
         """Tell whether every byte is a state: a chunk in any other would never be read again."""
-        known = bytes((CLEAN, DIRTY, SENT, UNREAD))
+        known = bytes((CLEAN, DIRTY, SENT, UNREAD, DUE))
         starts = range(0, self.chunks, _SLICE)
         return not any(bytes(self._states[start : start + _SLICE]).translate(None, known) for start in starts)
 

@@ -12,6 +12,7 @@ RUN_FOLDER = "/run/lifeboat"
 CACHE_FOLDER = "/var/cache/lifeboat"
 INSTANCE = "lifeboat"
 TRACEFS = "/sys/kernel/tracing"
+BPFFS = "/sys/fs/bpf"
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,18 @@ class Config:
     key: str
     hardware: Hardware
     crash_consistent_seconds: float
-    ring_kib_per_cpu: int
+    tracker_kib: int
     buffer_bytes: int
     run_folder: str = RUN_FOLDER
     cache_folder: str = CACHE_FOLDER
     instance: str = INSTANCE
     tracefs: str = TRACEFS
+    bpffs: str = BPFFS
+
+    @property
+    def pins(self) -> str:
+        """Return the folder of the tracker's pinned maps."""
+        return f"{self.bpffs}/{self.instance}"
 
 
 def load(path: str) -> Config:
@@ -76,12 +83,12 @@ def parse(document: Mapping[str, Any]) -> Config:
             {str(name): (int(facts["size_bytes"]), str(facts["serial"])) for name, facts in hardware["disks"].items()},
         ),
         crash_consistent_seconds=float(document["policy"]["crash_consistent_seconds"]),
-        ring_kib_per_cpu=int(limits["ring_kib_per_cpu"]),
+        tracker_kib=int(limits["tracker_kib"]),
         buffer_bytes=int(limits["buffer_bytes"]),
         **folders,
     )
 
 
 def _optional(document: Mapping[str, Any]) -> Dict[str, str]:
-    names = ("run_folder", "cache_folder", "instance", "tracefs")
+    names = ("run_folder", "cache_folder", "instance", "tracefs", "bpffs")
     return {name: str(document[name]) for name in names if name in document}

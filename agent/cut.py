@@ -92,6 +92,8 @@ class Cutter:
                 return Cut(None, reason("too-much-pending", f"more than {self._buffer_bytes // 2} bytes stay pending"))
             if not self._readings_done():
                 return Cut(None, reason("too-much-pending", "earlier readings of the disks did not end"))
+            # What the cut takes and the maps tell of later is sent twice: let them tell now.
+            self._replication.begin_round()
             freezer = Freezer(self._folder, DEADLINE_SECONDS)
             try:
                 if why is None:

@@ -15,7 +15,9 @@ import time
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple
 
-from agent import log, ring, state
+from agent import log, state, tracker
+from agent.bpf_marks import MarksConfig
+from agent.bpf_program import plan
 from agent.chunk_map import ChunkMap, chunks_of, map_file
 from agent.config import Config
 from agent.control import Barrier, Control, CutRequest
@@ -28,11 +30,12 @@ from agent.identity import boot_id
 from agent.link import Link, tls
 from agent.reasons import REMEDIES, Reason, reason
 from agent.replication import Replication
-from agent.ring import Ring, RingConfig
+from agent.ring import RingConfig
 from agent.ring_format import LostTrack
 from agent.sender import Sender
 from agent.state import Lasting, Positions, Session
 from agent.status import Status
+from agent.tracker import Tracker, TrackerConfig
 from dr.errors import Conflict, Unreachable
 
 SOON_AGAIN_SECONDS = 10.0
@@ -79,7 +82,7 @@ class Engine:
         published = 0.0
         while not self._stopping:
             self._wake.clear()
-            self._replication.drain()
+            self._replication.watch()
             if self._follower.take_closed():
                 self._sender.reopen()
             self._replication.handle(self._follower.position)
@@ -98,29 +101,30 @@ class Engine:
     def _attach(self) -> Replication:
         config = self._config
         session = state.load_session(config.run_folder)
-        ring_config = RingConfig(
-            config.tracefs,
-            config.instance,
-            tuple(disk.kernel_device for disk in self._disks),
-            config.ring_kib_per_cpu,
-            os.path.join(config.run_folder, "ring.slots"),
-        )
+        both = self._witnesses()
         lost: Optional[Reason] = None
         if session is not None and session.boot_id == boot_id() and session.protection_epoch == config.protection_epoch:
             try:
-                return self._resume(session, ring_config)
+                return self._resume(session, both)
             except (LostTrack, OSError, ValueError) as error:
                 lost = reason("tracker-lost", str(error))
-        return self._begin(ring_config, session, lost)
+        return self._begin(both, session, lost)
 
-    def _resume(self, session: Session, ring_config: RingConfig) -> Replication:
-        if not ring.exists(ring_config):
-            raise LostTrack("the tracing instance is gone")
+    def _witnesses(self) -> TrackerConfig:
+        config = self._config
+        devices = tuple(disk.kernel_device for disk in self._disks)
+        slots = os.path.join(config.run_folder, "ring.slots")
+        return TrackerConfig(
+            RingConfig(config.tracefs, config.instance, devices, config.tracker_kib, slots),
+            MarksConfig(config.pins, plan([(disk.kernel_device, chunks_of(disk.size_bytes)) for disk in self._disks])),
+        )
+
+    def _resume(self, session: Session, both: TrackerConfig) -> Replication:
+        witnesses = tracker.reopen(both)
         maps = self._maps(create=False)
-        tracker = Ring(ring_config)
-        replication = self._replicate(session, tracker, maps)
+        replication = self._replicate(session, witnesses, maps)
         try:
-            tracker.recover(replication.mark)
+            witnesses.recover(replication.mark)
         except LostTrack as error:
             replication.lost = error
         if session.resync_pending:
@@ -131,14 +135,14 @@ class Engine:
         log.say(f"tracking goes on in mode {session.mode}")
         return replication
 
-    def _begin(self, ring_config: RingConfig, before: Optional[Session], lost: Optional[Reason]) -> Replication:
+    def _begin(self, both: TrackerConfig, before: Optional[Session], lost: Optional[Reason]) -> Replication:
         config, now = self._config, boot_id()
         lasting = state.load_lasting(config.cache_folder)
         why = lost or _why_anew(lasting, before, now)
         session_file = os.path.join(config.run_folder, state.SESSION)
         if os.path.exists(session_file):
             os.unlink(session_file)
-        ring.create(ring_config)
+        witnesses = tracker.make(both)
         maps = self._maps(create=True)
         for name, value in (
             ("stored_sequence", 0),
@@ -163,7 +167,7 @@ class Engine:
         state.save_session(config.run_folder, session)
         self._save_lasting()
         log.say(f"tracking begins{': ' + why.code if why else ''}")
-        return self._replicate(session, Ring(ring_config), maps)
+        return self._replicate(session, witnesses, maps)
 
     def _maps(self, *, create: bool) -> Dict[str, ChunkMap]:
         folder = self._config.run_folder
@@ -172,10 +176,10 @@ class Engine:
             for disk in self._disks
         }
 
-    def _replicate(self, session: Session, tracker: Ring, maps: Mapping[str, ChunkMap]) -> Replication:
+    def _replicate(self, session: Session, witnesses: Tracker, maps: Mapping[str, ChunkMap]) -> Replication:
         buffers = BufferPool()
         readers = {disk.name: DiskReader(disk, buffers) for disk in self._disks}
-        return Replication(self._config.run_folder, session, tracker, maps, readers, self._positions)
+        return Replication(self._config.run_folder, session, witnesses, maps, readers, self._positions)
 
     def _connect(self) -> None:
         config = self._config
@@ -207,7 +211,7 @@ class Engine:
         self._replication.drain()
         self._publish()
         self._save_lasting()
-        log.say("the agent ends; the ring goes on recording")
+        log.say("the agent ends; the tracker goes on recording")
 
     def _save_lasting(self) -> None:
         get = self._positions.get

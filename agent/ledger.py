@@ -7,7 +7,7 @@ Rules kept here:
 - The newest reading of a chunk is fixed when it is *taken*, not when it is sent: an older segment that is stored
   while a newer reading is still being packed must not make the chunk clean, or a crash would lose the change.
 - A chunk that was taken UNREAD has no older segment on its way (a resync clears the ledger first), so only chunks
-  taken DIRTY cost memory, and `MAX_RESENT_CHUNKS` bounds them: past it the marks simply stay in the map.
+  taken DUE cost memory, and `MAX_RESENT_CHUNKS` bounds them: past it the marks simply stay in the map.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Deque, Dict, List, Mapping, Tuple
 
-from agent.chunk_map import DIRTY, ChunkMap, Run
+from agent.chunk_map import DUE, ChunkMap, Run
 
 MAX_RESENT_CHUNKS = 131072
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Chunks of `disk` that were taken together, from `state` (DIRTY or UNREAD)."""
+    """Chunks of `disk` that were taken together, from `state` (DUE or UNREAD)."""
 
     number: int
     disk: str
@@ -48,7 +48,7 @@ class Ledger:
             return None, cursor
         self._number += 1
         batch = Batch(self._number, disk, state, tuple(runs))
-        if state == DIRTY:
+        if state == DUE:
             newest = self._newest[disk]
             for first, count in runs:
                 for chunk in range(first, first + count):

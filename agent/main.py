@@ -15,8 +15,8 @@ import traceback
 from contextlib import suppress
 from typing import IO, List, Optional
 
-from agent import log, ring, state
-from agent.config import CACHE_FOLDER, INSTANCE, RUN_FOLDER, TRACEFS, Config, load
+from agent import log, state, tracker
+from agent.config import BPFFS, CACHE_FOLDER, INSTANCE, RUN_FOLDER, TRACEFS, Config, load
 from agent.document import idle
 from agent.facts import probe
 from agent.freezer import thaw_leftovers
@@ -40,7 +40,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         ("run", "replicate this server until stopped"),
         ("status", "print what the agent says about itself, as JSON"),
         ("probe", "print facts of this server, as JSON"),
-        ("cleanup", "remove what the agent left in tracefs and memory"),
+        ("cleanup", "remove what the agent left in tracefs, bpffs and memory"),
     ):
         commands.add_parser(name, help=about).add_argument("--config", default=CONFIG)
     chosen = parser.parse_args(arguments)
@@ -140,13 +140,13 @@ def _cleanup(path: str) -> int:
     known = load(path) if os.path.exists(path) else None
     if known is not None:
         _lock(known).close()
-    run_folder, cache_folder, tracefs, instance = (
-        (known.run_folder, known.cache_folder, known.tracefs, known.instance)
+    run_folder, cache_folder, tracefs, instance, pins = (
+        (known.run_folder, known.cache_folder, known.tracefs, known.instance, known.pins)
         if known is not None
-        else (RUN_FOLDER, CACHE_FOLDER, TRACEFS, INSTANCE)
+        else (RUN_FOLDER, CACHE_FOLDER, TRACEFS, INSTANCE, f"{BPFFS}/{INSTANCE}")
     )
     thaw_leftovers(run_folder)
-    ring.remove(tracefs, instance)
+    tracker.remove(tracefs, instance, pins)
     for folder in (run_folder, cache_folder):
         shutil.rmtree(folder, ignore_errors=True)
     return 0

@@ -15,7 +15,7 @@ REMEDIES = {
     "reinstalled": _WAIT,
     "interrupted-start": _WAIT,
     "tracker-lost": "find who touched the tracing instance `lifeboat`; " + _WAIT,
-    "tracker-overrun": "raise limits.ring_kib_per_cpu or give the agent more CPU; " + _WAIT,
+    "tracker-overrun": "raise limits.tracker_kib or give the agent more CPU; " + _WAIT,
     "store-went-back": "check the storage account; " + _WAIT,
     # why nothing is sent
     "disk-exchanged": "bring the disk back, or declare what is there now and run `pulumi up` of the site; "

@@ -1,7 +1,9 @@
-"""Moves changes from the disks to the stream: ring -> maps -> batches -> segments, and acknowledgements back.
+"""Moves changes from the disks to the stream: tracker -> maps -> batches -> segments, and acknowledgements back.
 
 Rules kept here:
-- One thread, the caller's, owns maps, ledger and ring. Packing runs in a small pool, sending in `Sender`'s thread.
+- One thread, the caller's, owns maps, ledger and tracker. Packing runs in a small pool, sending in `Sender`'s thread.
+- A round begins with both witnesses, and reads what had changed before it began; what changes meanwhile is the next
+  round's.
 - The ring is drained whether or not anything can be sent; what can't be sent stays marked in the maps.
 - What might have been missed leads to `resync` with a named reason; the session says so on disk before the maps do.
 """
@@ -14,21 +16,22 @@ from dataclasses import replace
 from typing import Dict, List, Mapping, Optional, Tuple
 
 from agent import log, state
-from agent.chunk_map import CHUNK_BYTES, CHUNK_SECTORS, DIRTY, UNREAD, ChunkMap
+from agent.chunk_map import CHUNK_BYTES, CHUNK_SECTORS, DIRTY, DUE, UNREAD, ChunkMap
 from agent.disk import BATCH_CHUNKS, DiskIdentity, DiskReader, Piece, pack
 from agent.follower import Position
 from agent.ledger import Batch, Ledger
 from agent.reasons import Reason, of_error, reason
-from agent.ring import Ring
 from agent.ring_format import LostTrack
 from agent.sender import CutParcel, Opened, Parcel, Sender, SenderState
 from agent.state import Positions, Session
+from agent.tracker import Tracker
 from dr.journal import SegmentHeader, SegmentKind, SegmentWriter
 
 QUEUED_PARCELS = 4
 PACKERS = 2
 SHORTEST_ROUND_SECONDS = 0.1
 LONGEST_ROUND_SECONDS = 1.0
+CERTIFICATE_SECONDS = 5.0  # also while nothing can be sent
 RESYNC_SECONDS = 5.0  # whoever keeps breaking the tracker must not make the agent fill maps without end
 
 
@@ -39,19 +42,20 @@ class Replication:
         self,
         run_folder: str,
         session: Session,
-        ring: Ring,
+        tracker: Tracker,
         maps: Mapping[str, ChunkMap],
         readers: Mapping[str, DiskReader],
         positions: Positions,
     ) -> None:
         self._folder = run_folder
-        self._ring = ring
+        self.tracker = tracker
         self._maps = maps
         self._readers = readers
         self._by_device = {reader.disk.kernel_device: maps[name] for name, reader in readers.items()}
         self._pool = ThreadPoolExecutor(PACKERS, thread_name_prefix="packer")
         self._cursors: Dict[str, int] = {}
         self._next_round = 0.0
+        self._next_certificate = 0.0
         self._pause = SHORTEST_ROUND_SECONDS
         self._round_found = False
         self._next_resync = 0.0
@@ -65,21 +69,43 @@ class Replication:
     # -- changes -----------------------------------------------------------------------------------------------
 
     def mark(self, device: int, sector: int, sectors: int) -> None:
-        """Mark a completed write; the callback of the ring."""
+        """Mark a completed write; the callback of the tracker."""
         chunks = self._by_device.get(device)
         if chunks is not None and sectors:
             chunks.mark(sector // CHUNK_SECTORS, (sector + sectors - 1) // CHUNK_SECTORS)
 
+    def watch(self) -> None:
+        """Drain, and have it certified from time to time even when no round begins."""
+        if time.monotonic() >= self._next_certificate:
+            self.begin_round()
+        else:
+            self.drain()
+
     def drain(self) -> int:
         """Mark every write completed so far; return how many. What was lost is kept in `lost`, for `handle`."""
-        before = self._ring.events
+        before = self.tracker.events
+        found = 0
         try:
-            self._ring.drain(self.mark)
+            found = self.tracker.drain(self.mark)
         except LostTrack as error:
             self.lost = error
-        count = self._ring.events - before
-        self.positions.add("events", count)
-        return count
+        self.positions.add("events", self.tracker.events - before)
+        return max(found, self.tracker.events - before)
+
+    def begin_round(self) -> None:
+        """Take what both witnesses saw, and make all of it due."""
+        self._next_certificate = time.monotonic() + CERTIFICATE_SECONDS
+        before = self.tracker.events
+        try:
+            self.tracker.round(self.mark, self._choose)
+        except LostTrack as error:
+            self.lost = error
+            self._choose()
+        self.positions.add("events", self.tracker.events - before)
+
+    def _choose(self) -> None:
+        for chunks in self._maps.values():
+            chunks.choose()
 
     def resync(self, why: Reason) -> None:
         """Begin to read and send everything again, zeros included."""
@@ -87,7 +113,7 @@ class Replication:
         self._change(mode="resync", reason=why.as_dict(), fresh_replica=False, resync_pending=True)
         self.ledger.clear()
         # Record first: what is written while the maps are filled must be seen.
-        self._ring.accept_loss()
+        self.tracker.accept_loss()
         for chunks in self._maps.values():
             chunks.forget_all()
         self.lost = None
@@ -188,7 +214,7 @@ class Replication:
         if not self.ledger.has_room or not self._round_running():
             return None
         for name, chunks in self._maps.items():
-            batch, cursor = self.ledger.take(name, DIRTY, self._cursors.get(name, 0), BATCH_CHUNKS)
+            batch, cursor = self.ledger.take(name, DUE, self._cursors.get(name, 0), BATCH_CHUNKS)
             self._cursors[name] = cursor
             if batch is not None:
                 self._round_found = True
@@ -203,6 +229,7 @@ class Replication:
         if time.monotonic() < self._next_round:
             return False
         self._cursors.update(dict.fromkeys(self._maps, 0))
+        self.begin_round()
         self._round_found = False
         return True
 
@@ -242,7 +269,7 @@ class Replication:
     @property
     def dirty_bytes(self) -> int:
         """Return what is marked as changed and not yet read."""
-        return sum(chunks.count(DIRTY) for chunks in self._maps.values()) * CHUNK_BYTES
+        return sum(chunks.count(DIRTY) + chunks.count(DUE) for chunks in self._maps.values()) * CHUNK_BYTES
 
     @property
     def disks(self) -> List[DiskIdentity]:
@@ -258,11 +285,12 @@ class Replication:
         """Take every changed chunk and read it into memory. Raises `DiskUnreadable`, and marks all of it again."""
         taken: "List[Tuple[Batch, List[Piece]]]" = []
         batches: List[Batch] = []
+        self._choose()
         try:
             for name in self._maps:
                 cursor = 0
                 while True:
-                    batch, cursor = self.ledger.take(name, DIRTY, cursor, BATCH_CHUNKS)
+                    batch, cursor = self.ledger.take(name, DUE, cursor, BATCH_CHUNKS)
                     if batch is None:
                         break
                     batches.append(batch)
@@ -287,9 +315,9 @@ class Replication:
         state.save_session(self._folder, self.session)
 
     def close(self) -> None:
-        """Stop packing and reading; the ring goes on recording."""
+        """Stop packing and reading; the tracker goes on recording."""
         self._pool.shutdown(wait=True)
-        self._ring.close()
+        self.tracker.close()
         for reader in self._readers.values():
             reader.close()
 

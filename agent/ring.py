@@ -1,16 +1,17 @@
-"""The tracker: a tracefs instance of our own whose ring records every completed write of the tracked disks.
+"""The first witness: a tracefs instance of our own whose ring records every completed write of the tracked disks.
 
 Rules kept here:
 - The instance outlives the agent; a new agent goes on reading where the old one died.
-- Reading consumes. Whole pages go straight into slots of a mapped file, are marked in the chunk maps, and only then is
-  their slot emptied: a kill at any instant leaves a page in the ring, in a slot, or in the maps. Marking twice is
-  harmless, so slots are merged again at start.
+- Reading consumes. Whole pages go straight into slots of a mapped file, are told, and only then is their slot emptied:
+  a kill at any instant leaves a page in the ring, in a slot, or in the chunk maps. Telling twice is harmless, so slots
+  are told again at start.
 - For each CPU the file keeps how many events were merged and how many the ring had lost. After each drain both are
-  compared with the kernel's own counters: overrun, a foreign reader, a reset ring and a switched-off instance all end
-  as `LostTrack`, never in silence.
+  compared with the kernel's own counters: what an overrun or a foreign reader took is `missing`, for the tracker to
+  find elsewhere; a reset ring and a switched-off instance are `LostTrack`, never silence.
 
-The slot file (native order, on a tmpfs): magic 8, page bytes 4, CPUs 4; from byte 64 for each CPU merged 8, lost 8;
-at the next page boundary `SLOTS` pages, all of the CPU being read. The CPU's number is in bytes 16 to 20.
+The slot file (native order, on a tmpfs): magic 8, page bytes 4, CPUs 4, the CPU being read 4; from byte 64 for each CPU
+merged 8, lost 8, unmarked 8 (the events of this ring that the marks had not counted at the last look); at the next page
+boundary `SLOTS` pages, all of the CPU being read.
 """
 
 from __future__ import annotations
@@ -35,31 +36,32 @@ from agent.ring_format import (
     used_bytes,
 )
 
-EVENT = "events/block/block_rq_complete"
+COMPLETED, QUEUED = "block_rq_complete", "block_bio_queue"
 SLOTS = 64
 MAX_FILLS = 256  # a disk that completes faster than Python parses must not hold the agent in one drain for ever
-MAX_RING_KIB = 65536
-MIN_RING_KIB_PER_CPU = 512
+MIN_RING_KIB_PER_CPU = 64
 
-_MAGIC = b"LBRING1\0"
+_MAGIC = b"LBRING2\0"
 _HEAD = struct.Struct("=8sII")
 _CPU = struct.Struct("=I")
-_COUNTS = struct.Struct("=QQ")
+_COUNTS = struct.Struct("=QQQ")
 _COUNTS_START = 64
 
-Mark = Callable[[int, int, int], None]
-"""Called with the device number (as the kernel counts them), the first sector and the number of sectors."""
+Tell = Callable[[int, int, int, int], None]
+"""Called with the device number (as the kernel counts them), first sector, sectors, and the first letter of rwbs."""
 
 
 @dataclass(frozen=True)
 class RingConfig:
-    """What to trace, and where: `devices` are kernel device numbers (major << 20 | minor)."""
+    """What to trace, and where: `devices` are kernel device numbers (major << 20 | minor); `only` a letter of rwbs."""
 
     tracefs: str
     instance: str
     devices: Tuple[int, ...]
-    kib_per_cpu: int
+    kib: int
     slot_path: str
+    event: str = COMPLETED
+    only: str = ""
 
     @property
     def folder(self) -> str:
@@ -70,7 +72,8 @@ class RingConfig:
     def filter(self) -> str:
         """Return the event filter; reads are what is denied, because the letters of writes differ by kernel."""
         devices = " || ".join(f"dev == {device}" for device in sorted(self.devices))
-        return f'({devices}) && nr_sector > 0 && !(rwbs ~ "R*")'
+        letters = f'(rwbs ~ "{self.only}*")' if self.only else '!(rwbs ~ "R*")'
+        return f"({devices}) && nr_sector > 0 && {letters}"
 
 
 def exists(config: RingConfig) -> bool:
@@ -83,12 +86,11 @@ def create(config: RingConfig) -> None:
     remove(config.tracefs, config.instance)
     os.mkdir(config.folder)
     cpus = len(_cpu_names(config.folder))
-    each = max(MIN_RING_KIB_PER_CPU, min(config.kib_per_cpu, MAX_RING_KIB // cpus))
-    _write(f"{config.folder}/buffer_size_kb", str(each))
-    _write(f"{config.folder}/{EVENT}/filter", config.filter)
+    _write(f"{config.folder}/buffer_size_kb", str(max(MIN_RING_KIB_PER_CPU, config.kib // cpus)))
+    _write(f"{config.folder}/events/block/{config.event}/filter", config.filter)
     _write(f"{config.folder}/tracing_on", "1")
-    _write(f"{config.folder}/{EVENT}/enable", "1")
-    layout, _ = layouts(config.tracefs)
+    _write(f"{config.folder}/events/block/{config.event}/enable", "1")
+    layout, _ = layouts(config.tracefs, config.event)
     slots = _slot_start(cpus, layout.page_bytes)
     with open(config.slot_path, "wb") as file:
         os.posix_fallocate(file.fileno(), 0, slots + SLOTS * layout.page_bytes)
@@ -100,7 +102,7 @@ def remove(tracefs: str, instance: str) -> bool:
     folder = f"{tracefs}/instances/{instance}"
     if not os.path.isdir(folder):
         return False
-    _write(f"{folder}/{EVENT}/enable", "0")
+    _write(f"{folder}/events/enable", "0")
     try:
         os.rmdir(folder)
     except OSError as error:
@@ -117,56 +119,89 @@ class Ring:
 
     def __init__(self, config: RingConfig) -> None:
         self._folder = config.folder
-        self.page, self.event = layouts(config.tracefs)
+        self._filter = config.filter
+        self.page, self.event = layouts(config.tracefs, config.event)
         names = _cpu_names(self._folder)
         self._open_slots(config.slot_path, len(names))
-        if _read(f"{self._folder}/{EVENT}/filter").strip() != config.filter:
-            raise LostTrack("the tracing instance records other disks")
+        self._filter_path = f"{self._folder}/events/block/{config.event}/filter"
+        self.check_filter()
         self._pages = [_open(f"{self._folder}/per_cpu/{name}/trace_pipe_raw") for name in names]
         self._stats = [_open(f"{self._folder}/per_cpu/{name}/stats") for name in names]
-        self._switch_names = ("tracing_on", f"{EVENT}/enable")
+        self._switch_names = ("tracing_on", f"events/block/{config.event}/enable")
         self._switches = [_open(f"{self._folder}/{name}") for name in self._switch_names]
         self._suspicion: Dict[int, int] = {}
+        self.cpus = len(names)
+        self.cpu_numbers = [int(name[3:]) for name in names]
         self.events = 0
-        self.overruns = 0
 
-    def recover(self, mark: Mark) -> None:
+    def check_filter(self) -> None:
+        """Raise `LostTrack` unless the instance records our disks, and writes alone."""
+        if _read(self._filter_path).strip() != self._filter:
+            raise LostTrack("the tracing instance records other disks")
+
+    def recover(self, tell: Tell) -> None:
         """Merge what a killed agent left in the slots; raises `LostTrack` when it does not add up."""
         cpu = _CPU.unpack_from(self._file, _HEAD.size)[0]
-        left, _ = self._merge(range(SLOTS), mark)
-        if cpu >= len(self._pages):
+        left, _ = self._merge(range(SLOTS), tell)
+        if cpu >= self.cpus:
             raise LostTrack("the slot file names a CPU that is not there")
-        if left and self._statistics(cpu).read - self._counts(cpu)[0] == left:
-            self._set_counts(cpu, self._counts(cpu)[0] + left, self._counts(cpu)[1])
+        merged, lost, unmarked = self._counts(cpu)
+        if left and self.statistics(cpu).read - merged == left:
+            self._set_counts(cpu, merged + left, lost, unmarked)
         self._empty(range(SLOTS))
 
-    def drain(self, mark: Mark) -> int:
-        """Mark every write that has completed so far and return the number of events. Raises `LostTrack`.
+    def drain(self, tell: Tell) -> "List[Missing]":
+        """Tell every event that is there; return what others than we took from the ring. Raises `LostTrack`.
 
-        Everything that was read is marked before it raises.
+        Everything that was read is told before it raises.
         """
-        count, missed = 0, False
-        for cpu in range(len(self._pages)):
-            events, lost = self._drain_cpu(cpu, mark)
-            count += events
-            missed |= lost
-        self.events += count
-        self._check(missed)
-        return count
+        torn = [self._drain_cpu(cpu, tell) for cpu in range(self.cpus)]
+        if any(os.pread(descriptor, 16, 0).strip() != b"1" for descriptor in self._switches):
+            raise LostTrack("the tracing instance was switched off")
+        found = [self._missing(cpu, torn[cpu]) for cpu in range(self.cpus)]
+        return [missing for missing in found if missing is not None]
 
-    def accept_loss(self) -> None:
-        """Let the ring record again and take its counters as they are: a resync covers what was lost before."""
+    def accept(self, missing: "Missing") -> None:
+        """Miss these events no more: they were found elsewhere. What is lost from now on is missing again."""
+        merged, lost, unmarked = self._counts(missing.cpu)
+        self._set_counts(missing.cpu, merged + missing.taken, lost + missing.lost, unmarked)
+        self._suspicion.pop(missing.cpu, None)
+
+    def accept_all(self, cpu: int) -> None:
+        """Take the counters of a CPU as they are: a resync covers what is missing."""
+        stats = self.statistics(cpu)
+        self._set_counts(cpu, stats.read, stats.lost, self._counts(cpu)[2])
+        self._suspicion.pop(cpu, None)
+
+    def switch_on(self) -> None:
+        """Let the instance record our disks again, and nothing else."""
+        _write(self._filter_path, self._filter)
         for name in self._switch_names:
             _write(f"{self._folder}/{name}", "1")
-        self._suspicion.clear()
-        for cpu in range(len(self._pages)):
-            stats = self._statistics(cpu)
-            self._set_counts(cpu, stats.read, stats.lost)
+
+    def known(self, cpu: int) -> int:
+        """Return how many events of a CPU were merged or accepted as lost."""
+        merged, lost, _ = self._counts(cpu)
+        return merged + lost
+
+    def unmarked(self, cpu: int) -> int:
+        """Return how many events of a CPU the marks had not counted at the last look."""
+        return self._counts(cpu)[2]
+
+    def set_unmarked(self, cpu: int, count: int) -> None:
+        """Remember it."""
+        merged, lost, _ = self._counts(cpu)
+        self._set_counts(cpu, merged, lost, count)
+
+    def statistics(self, cpu: int) -> RingStats:
+        """Return the kernel's counters of a CPU."""
+        return parse_stats(os.pread(self._stats[cpu], 4096, 0).decode())
 
     def close(self) -> None:
         """Stop reading; the instance goes on recording."""
         for descriptor in [*self._pages, *self._stats, *self._switches]:
             os.close(descriptor)
+        self._view.release()
         self._file.close()
 
     def _open_slots(self, path: str, cpus: int) -> None:
@@ -181,20 +216,20 @@ class Ring:
         self._file[self._slots :: 4096] = bytes(self._file[self._slots :: 4096])
         self._view = memoryview(self._file)
 
-    def _drain_cpu(self, cpu: int, mark: Mark) -> Tuple[int, bool]:
-        count, missed = 0, False
+    def _drain_cpu(self, cpu: int, tell: Tell) -> bool:
+        torn = False
         _CPU.pack_into(self._file, _HEAD.size, cpu)
         for _ in range(MAX_FILLS):
             filled = self._fill(cpu)
-            events, lost = self._merge(range(filled), mark)
-            merged, known_lost = self._counts(cpu)
-            self._set_counts(cpu, merged + events, known_lost)
+            events, lost = self._merge(range(filled), tell)
+            merged, known_lost, unmarked = self._counts(cpu)
+            self._set_counts(cpu, merged + events, known_lost, unmarked)
             self._empty(range(filled))
-            count += events
-            missed |= lost
+            self.events += events
+            torn |= lost
             if filled < SLOTS:
                 break
-        return count, missed
+        return torn
 
     def _fill(self, cpu: int) -> int:
         size = self.page.page_bytes
@@ -208,59 +243,67 @@ class Ring:
                 return slot
         return SLOTS
 
-    def _merge(self, slots: Sequence[int], mark: Mark) -> Tuple[int, bool]:
-        count, missed = 0, False
+    def _merge(self, slots: Sequence[int], tell: Tell) -> Tuple[int, bool]:
+        count, torn = 0, False
         size = self.page.page_bytes
         for slot in slots:
             start = self._slots + slot * size
             if not used_bytes(self._view[start : start + size], self.page):
                 continue
             found, events, lost = events_of(bytes(self._view[start : start + size]), self.page, self.event)
-            for device, sector, sectors in found:
-                mark(device, sector, sectors)
+            for device, sector, sectors, letter in found:
+                tell(device, sector, sectors, letter)
             count += events
-            missed |= lost
-        return count, missed
+            torn |= lost
+        return count, torn
 
     def _empty(self, slots: Sequence[int]) -> None:
         for slot in slots:
             struct.pack_into("=Q", self._file, self._slots + slot * self.page.page_bytes + self.page.commit_offset, 0)
 
-    def _check(self, missed: bool) -> None:
-        if any(os.pread(descriptor, 16, 0).strip() != b"1" for descriptor in self._switches):
-            raise LostTrack("the tracing instance was switched off")
-        lost = 0
-        for cpu in range(len(self._pages)):
-            stats, (merged, known_lost) = self._statistics(cpu), self._counts(cpu)
-            if stats.lost < known_lost or stats.read < merged:
-                raise LostTrack("the tracing instance's ring was emptied by another program")
-            lost += stats.lost - known_lost
-            # A difference must be seen twice: the counters are read a moment after the ring.
-            difference = stats.read - merged
-            if difference and self._suspicion.get(cpu) == difference:
-                raise LostTrack(f"another program read {difference} events from the tracing instance")
-            self._suspicion[cpu] = difference
-        if lost or missed:
-            self.overruns += 1
-            raise LostTrack(f"{lost or 'some'} events were overwritten before they were read", code="tracker-overrun")
+    def _missing(self, cpu: int, torn: bool) -> "Missing | None":
+        stats, (merged, known_lost, _) = self.statistics(cpu), self._counts(cpu)
+        if stats.lost < known_lost or stats.read < merged:
+            raise LostTrack("the tracing instance's ring was emptied by another program")
+        # A difference must be seen twice: the counters are read a moment after the ring.
+        difference = stats.read - merged
+        seen_twice = difference and self._suspicion.get(cpu) == difference
+        self._suspicion[cpu] = difference
+        lost = stats.lost - known_lost
+        if lost or torn or seen_twice:
+            return Missing(cpu, lost, difference if seen_twice else 0)
+        return None
 
-    def _statistics(self, cpu: int) -> RingStats:
-        return parse_stats(os.pread(self._stats[cpu], 4096, 0).decode())
+    def _counts(self, cpu: int) -> Tuple[int, int, int]:
+        merged, lost, unmarked = _COUNTS.unpack_from(self._file, _COUNTS_START + cpu * _COUNTS.size)
+        return merged, lost, unmarked
 
-    def _counts(self, cpu: int) -> Tuple[int, int]:
-        merged, lost = _COUNTS.unpack_from(self._file, _COUNTS_START + cpu * _COUNTS.size)
-        return merged, lost
-
-    def _set_counts(self, cpu: int, merged: int, lost: int) -> None:
-        _COUNTS.pack_into(self._file, _COUNTS_START + cpu * _COUNTS.size, merged, lost)
+    def _set_counts(self, cpu: int, merged: int, lost: int, unmarked: int) -> None:
+        _COUNTS.pack_into(self._file, _COUNTS_START + cpu * _COUNTS.size, merged, lost, unmarked)
 
 
-def layouts(tracefs: str) -> Tuple[PageLayout, EventLayout]:
+@dataclass(frozen=True)
+class Missing:
+    """Events of one CPU that the ring has no more: overwritten before they were read, or read by another program."""
+
+    cpu: int
+    lost: int
+    taken: int
+
+    @property
+    def error(self) -> LostTrack:
+        """Return why this is a resync when it is found nowhere else."""
+        if self.taken:
+            return LostTrack(f"another program read {self.taken} events from the tracing instance")
+        return LostTrack(f"{self.lost or 'some'} events were overwritten before they were read", code="tracker-overrun")
+
+
+def layouts(tracefs: str, event: str = COMPLETED) -> Tuple[PageLayout, EventLayout]:
     """Read the layouts that this kernel publishes; raises `TrackerUnsupported`."""
     try:
         check_header_event(_read(f"{tracefs}/events/header_event"))
         page = parse_header_page(_read(f"{tracefs}/events/header_page"))
-        return page, parse_event_format(_read(f"{tracefs}/{EVENT}/format"))
+        return page, parse_event_format(_read(f"{tracefs}/events/block/{event}/format"))
     except OSError as error:
         raise TrackerUnsupported(f"{error.filename} cannot be read: {error.strerror}") from error
 

@@ -28,7 +28,7 @@ _COMMIT_MASK = _MISSED_STORED - 1
 
 _PADDING, _TIME_EXTEND, _TIME_STAMP = 29, 30, 31
 
-Event = Tuple[int, int, int]
+Event = Tuple[int, int, int, int]
 
 
 class LostTrack(LifeboatError):
@@ -55,12 +55,13 @@ class PageLayout:
 
 @dataclass(frozen=True)
 class EventLayout:
-    """Where `dev`, `sector` and `nr_sector` are in a block_rq_complete event (bytes from the event's data)."""
+    """Where the fields of a block event are (bytes from the event's data); `rwbs` is 8 or more letters."""
 
     event_id: int
     dev: int
     sector: int
     nr_sector: int
+    rwbs: int
     size: int
 
 
@@ -87,16 +88,18 @@ def check_header_event(text: str) -> None:
 
 
 def parse_event_format(text: str) -> EventLayout:
-    """Parse `events/block/block_rq_complete/format`; raises `TrackerUnsupported`."""
+    """Parse the `format` of `block_rq_complete` or `block_bio_queue`; raises `TrackerUnsupported`."""
     identity = re.search(r"^ID:\s*(\d+)\s*$", text, re.MULTILINE)
     fields = _fields(text)
     wanted = {"dev": 4, "sector": 8, "nr_sector": 4, "common_type": 2}
     differing = sorted(name for name, size in wanted.items() if fields.get(name, (0, 0))[1] != size)
     if identity is None or differing or fields["common_type"][0] != 0:
-        raise TrackerUnsupported(f"the event block_rq_complete differs in {', '.join(differing) or 'its head'}")
-    dev, sector, nr_sector = (fields[name][0] for name in ("dev", "sector", "nr_sector"))
-    size = max(dev + 4, sector + 8, nr_sector + 4)
-    return EventLayout(int(identity.group(1)), dev, sector, nr_sector, size)
+        raise TrackerUnsupported(f"the block event differs in {', '.join(differing) or 'its head'}")
+    if "rwbs" not in fields:
+        raise TrackerUnsupported("the block event does not say whether it is a read")
+    dev, sector, nr_sector, rwbs = (fields[name][0] for name in ("dev", "sector", "nr_sector", "rwbs"))
+    size = max(dev + 4, sector + 8, nr_sector + 4, rwbs + 1)
+    return EventLayout(int(identity.group(1)), dev, sector, nr_sector, rwbs, size)
 
 
 def used_bytes(page: memoryview, layout: PageLayout) -> int:
@@ -108,7 +111,7 @@ def used_bytes(page: memoryview, layout: PageLayout) -> int:
 
 
 def events_of(page: bytes, layout: PageLayout, event: EventLayout) -> Tuple[List[Event], int, bool]:
-    """Return the (dev, first sector, sectors) of each completed write, the number of events, and whether some are lost.
+    """Return (dev, first sector, sectors, first letter of rwbs) of each event, their number, and whether some are lost.
 
     Raises `LostTrack` when the page does not parse.
     """
@@ -150,17 +153,23 @@ def parse_stats(text: str) -> "RingStats":
     numbers = dict(re.findall(r"^([a-z ]+): (\d+)\s*$", text, re.MULTILINE))
     try:
         lost = sum(int(numbers[name]) for name in ("overrun", "commit overrun", "dropped events"))
-        return RingStats(lost, int(numbers["read events"]))
+        return RingStats(int(numbers["entries"]), lost, int(numbers["read events"]))
     except KeyError as error:
         raise TrackerUnsupported(f"the ring's statistics have no {error}") from error
 
 
 @dataclass(frozen=True)
 class RingStats:
-    """Counters of one CPU's ring since it was made: events that nobody can read any more, events that were read."""
+    """Counters of one CPU's ring since it was made: events to read, that nobody can read any more, that were read."""
 
+    entries: int
     lost: int
     read: int
+
+    @property
+    def all(self) -> int:
+        """Return how many events there ever were."""
+        return self.entries + self.lost + self.read
 
 
 def _fields(text: str) -> "dict[str, Tuple[int, int]]":
@@ -173,4 +182,5 @@ def _fields_of(page: bytes, data: int, event: EventLayout) -> Event:
         _U32.unpack_from(page, data + event.dev)[0],
         _U64.unpack_from(page, data + event.sector)[0],
         _U32.unpack_from(page, data + event.nr_sector)[0],
+        page[data + event.rwbs],
     )

@@ -57,11 +57,22 @@ class Status:
             "sent_bytes": positions.get("sent_bytes"),
             "sequence": max(0, positions.get("next_sequence") - 1),
             "stored_sequence": positions.get("stored_sequence"),
-            "tracker": {"kind": "ring", "overruns": positions.get("overruns"), "events": positions.get("events")},
+            "tracker": self._tracker(),
             "freezing": {"off": off.as_dict()} if off else "on",
             "last_cut": self._last_cut,
         }
         return self.document
+
+    def _tracker(self) -> Dict[str, Any]:
+        tracker, positions = self._replication.tracker, self._replication.positions
+        certificate = tracker.certificate
+        return {
+            "kind": tracker.kind,
+            "overruns": positions.get("overruns"),
+            "events": positions.get("events"),
+            "reason": tracker.ring_only.as_dict() if tracker.ring_only else None,
+            "certificate": certificate.as_dict() if certificate else None,
+        }
 
     def _mode(self, sender: Sender, control: Control) -> "tuple[str, Optional[Reason]]":
         session = self._replication.session

@@ -111,7 +111,7 @@ class Protected:
                 "disks": {name: {"size_bytes": size, "serial": serial} for name, (size, serial) in hardware.items()},
             },
             "policy": {"crash_consistent_seconds": 3600},
-            "limits": {"ring_kib_per_cpu": 8192, "buffer_bytes": 32 * MIB},
+            "limits": {"tracker_kib": 16384, "buffer_bytes": 32 * MIB},
             "run_folder": str(self.run_folder),
             "cache_folder": str(self.folder / "cache"),
             "instance": self.instance,

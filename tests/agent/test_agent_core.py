@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Callable
+from typing import cast
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from agent.chunk_map import CLEAN, DIRTY, SENT, UNREAD, ChunkMap
+from agent.bpf_marks import Marks
+from agent.chunk_map import CHUNK_SECTORS, CLEAN, DIRTY, DUE, SENT, UNREAD, ChunkMap
 from agent.filesystems import FileSystem, in_freezing_order, parse_mountinfo, superblocks
 from agent.ledger import Batch, Ledger
+from agent.ring import Ring
 from agent.ring_format import (
     EventLayout,
     LostTrack,
@@ -24,28 +28,32 @@ from agent.ring_format import (
     parse_header_page,
     parse_stats,
 )
+from agent.tracker import Tracker
+from tests.agent.simulated_kernel import Bomb, Kernel, Killed, SimulatedMarks, SimulatedRing
 
 CHUNKS = 6
 
 
 class Replicating(RuleBasedStateMachine):
-    """A disk, the agent's map and ledger, a stream that delivers and acknowledges late, a store, and crashes.
+    """A disk, both witnesses, the agent's tracker, map and ledger, a slow stream, a store, and crashes between all.
 
-    What is never allowed: a chunk that the agent holds for CLEAN and that differs in the store; and a point that is
-    not the disk as it was at the cut.
+    What is never allowed: a chunk that the agent holds for CLEAN, that differs in the store, and that no witness has; a
+    point that is not the disk as it was at the cut; and a resync while every write that the ring lost is marked.
     """
 
-    @initialize(fresh=st.booleans())
-    def begin(self, fresh: bool) -> None:
+    @initialize(fresh=st.booleans(), replicated=st.booleans())
+    def begin(self, fresh: bool, replicated: bool) -> None:
         self.disk = [0 if fresh else 7] * CHUNKS
-        self.store = [0] * CHUNKS
+        self.store = self.disk.copy() if replicated else [0] * CHUNKS
         self.fresh = fresh
-        self.states = bytearray([UNREAD]) * CHUNKS
+        self.states = bytearray([CLEAN if replicated else UNREAD]) * CHUNKS
         self.version = 10
         self.sequence = 0
         self.received: deque[tuple[int, dict[int, int]]] = deque()
         self.stored = 0
         self.points: list[tuple[list[int], list[int]]] = []
+        self.kernel = Kernel()
+        self.skips_since_known = False
         self.restart_agent()
 
     def restart_agent(self) -> None:
@@ -54,26 +62,68 @@ class Replicating(RuleBasedStateMachine):
         self.ledger = Ledger({"os": self.map})
         self.ledger.start_over()
         self.reading: deque[tuple[Batch, dict[int, int] | None]] = deque()
-        self.ring: list[int] = []
+        self.bomb = Bomb()
+        ring, marks = SimulatedRing(self.kernel, self.bomb), SimulatedMarks(self.kernel, self.bomb)
+        self.tracker = Tracker(cast("Ring", ring), cast("Marks", marks), None)
+        self.tracker.recover(self.mark)
 
-    @rule(chunks=st.lists(st.integers(0, CHUNKS - 1), min_size=1, max_size=3), zero=st.booleans(), seen=st.booleans())
-    def write(self, chunks: list[int], zero: bool, seen: bool) -> None:
+    def mark(self, _: int, sector: int, sectors: int) -> None:
+        self.map.mark(sector // CHUNK_SECTORS, (sector + sectors - 1) // CHUNK_SECTORS)
+
+    @rule(
+        chunks=st.lists(st.integers(0, CHUNKS - 1), min_size=1, max_size=3),
+        zero=st.booleans(),
+        skipped=st.sampled_from([False, False, False, True]),
+        fate=st.sampled_from(["waits", "drained", "overwritten"]),
+    )
+    def write(self, chunks: list[int], zero: bool, skipped: bool, fate: str) -> None:
         for chunk in chunks:
             self.version += 1
             self.disk[chunk] = 0 if zero else self.version
-            self.ring.append(chunk)
-        if seen:
+            self.kernel.complete(chunk, skipped=skipped)
+        self.skips_since_known |= skipped
+        if fate == "overwritten":
+            self.kernel.overrun(len(chunks))
+        if fate == "drained":
             self.drain()
 
     @rule()
     def drain(self) -> None:
-        for chunk in self.ring:
-            self.map.mark(chunk, chunk)
-        self.ring.clear()
+        self.track(lambda: self.tracker.drain(self.mark))
+
+    @rule(steps=st.none() | st.integers(0, 20))
+    def round(self, steps: int | None) -> None:
+        """Both witnesses; the agent may be killed at any step of it."""
+        self.bomb.steps = steps
+        try:
+            self.track(lambda: self.tracker.round(self.mark, self.map.choose))
+            self.skips_since_known = False
+        except Killed:
+            self.kill_agent()
+        self.bomb.steps = None
+
+    def track(self, what: Callable[[], object]) -> None:
+        try:
+            what()
+        except LostTrack:
+            assert self.skips_since_known, "a resync although the maps have what the ring lost"
+            self.bomb.steps = None
+            self.resync()
+
+    def resync(self) -> None:
+        self.fresh = False
+        self.ledger.clear()
+        self.tracker.accept_loss()
+        self.map.forget_all()
+        self.skips_since_known = False
+
+    @rule()
+    def choose(self) -> None:
+        self.map.choose()
 
     @rule(cursor=st.integers(0, CHUNKS - 1), limit=st.integers(1, 3))
     def take(self, cursor: int, limit: int) -> None:
-        state = UNREAD if self.map.any(UNREAD) else DIRTY
+        state = UNREAD if self.map.any(UNREAD) else DUE
         batch, _ = self.ledger.take("os", state, cursor, limit)
         if batch is not None:
             self.reading.append((batch, None))
@@ -135,9 +185,7 @@ class Replicating(RuleBasedStateMachine):
         {"kill": self.kill_agent, "burn": self.burn_process_server, "roll back": self.roll_the_store_back}[what]()
 
     def kill_agent(self) -> None:
-        unmerged = self.ring  # the kernel's ring, and the slots, outlive the agent
         self.restart_agent()
-        self.ring = unmerged
 
     def burn_process_server(self) -> None:
         """What was received and not stored is gone; the agent opens its stream again."""
@@ -149,17 +197,18 @@ class Replicating(RuleBasedStateMachine):
         """The store forgets everything: a resync, zeros included."""
         self.store = [99] * CHUNKS
         self.received.clear()
-        self.fresh = False
-        self.ledger.clear()
-        self.map.forget_all()
+        self.resync()
 
     @precondition(lambda self: not self.map.any(UNREAD) and all(content is not None for _, content in self.reading))
     @rule()
     def cut(self) -> None:
         """As `agent.cut` does it: earlier readings ended, drain, read all, no mark meanwhile, cut behind it."""
         self.drain()
+        if self.map.any(UNREAD):
+            return  # tracking was lost: no point
+        self.map.choose()
         while True:
-            batch, _ = self.ledger.take("os", DIRTY, 0, 2)
+            batch, _ = self.ledger.take("os", DUE, 0, 2)
             if batch is None:
                 break
             self.reading.append((batch, self.content_of(batch)))
@@ -171,7 +220,7 @@ class Replicating(RuleBasedStateMachine):
 
     @invariant()
     def clean_is_stored(self) -> None:
-        unseen = set(self.ring)
+        unseen = self.kernel.unseen
         for chunk in range(CHUNKS):
             if self.states[chunk] == CLEAN and chunk not in unseen:
                 assert self.store[chunk] == self.disk[chunk], (chunk, self.store, self.disk)
@@ -183,8 +232,9 @@ class Replicating(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Let everything flow: the replica must become the disk, and all must be forgotten."""
-        self.drain()
-        for state in (UNREAD, DIRTY):
+        self.round(None)
+        self.map.choose()
+        for state in (UNREAD, DUE):
             while True:
                 batch, _ = self.ledger.take("os", state, 0, CHUNKS)
                 if batch is None:
@@ -203,7 +253,7 @@ class Replicating(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.cuts: list[list[int]] = []
-        self.begin(True)
+        self.begin(True, False)
 
 
 TestReplicating = Replicating.TestCase
@@ -211,13 +261,14 @@ TestReplicating.settings = settings(max_examples=120, stateful_step_count=50, de
 
 
 def test_an_older_segment_that_is_stored_does_not_clean_a_newer_reading() -> None:
-    chunks = ChunkMap(bytearray([DIRTY]))
+    chunks = ChunkMap(bytearray([DUE]))
     ledger = Ledger({"os": chunks})
-    old, _ = ledger.take("os", DIRTY, 0, 1)
+    old, _ = ledger.take("os", DUE, 0, 1)
     assert old is not None
     ledger.assign(old, 1)
     chunks.mark(0, 0)
-    newer, _ = ledger.take("os", DIRTY, 0, 1)  # being packed; the change is in no segment yet
+    chunks.choose()
+    newer, _ = ledger.take("os", DUE, 0, 1)  # being packed; the change is in no segment yet
     assert newer is not None
     ledger.stored(1)
     assert chunks.state(0) == SENT
@@ -227,9 +278,9 @@ def test_an_older_segment_that_is_stored_does_not_clean_a_newer_reading() -> Non
 
 
 def test_a_batch_from_before_a_resync_cleans_nothing() -> None:
-    chunks = ChunkMap(bytearray([DIRTY]))
+    chunks = ChunkMap(bytearray([DUE]))
     ledger = Ledger({"os": chunks})
-    old, _ = ledger.take("os", DIRTY, 0, 1)
+    old, _ = ledger.take("os", DUE, 0, 1)
     assert old is not None
     ledger.clear()
     chunks.forget_all()
@@ -250,7 +301,7 @@ def test_wide_marks_and_marks_behind_the_end() -> None:
 
 
 PAGE = PageLayout(4096, 8, 16)
-EVENT = EventLayout(2107, 8, 16, 24, 28)
+EVENT = EventLayout(2107, 8, 16, 24, 34, 35)
 
 
 def page_of(*events: bytes, flags: int = 0) -> bytes:
@@ -259,7 +310,7 @@ def page_of(*events: bytes, flags: int = 0) -> bytes:
 
 
 def event(dev: int, sector: int, sectors: int, identity: int = 2107) -> bytes:
-    data = struct.pack("<HHIIxxxxQI", identity, 0, 0, dev, sector, sectors).ljust(48, b"\0")
+    data = (struct.pack("<HHIIxxxxQI6x", identity, 0, 0, dev, sector, sectors) + b"WS").ljust(48, b"\0")
     return struct.pack("<I", 12) + data
 
 
@@ -268,9 +319,9 @@ def test_pages_of_the_ring() -> None:
     long_event = struct.pack("<II", 0, 52) + event(7, 8, 9)[4:]
     discarded = struct.pack("<II", 29 | 1 << 5, 12) + bytes(8)
     page = page_of(event(1, 2, 3), stretch, discarded, long_event, event(4, 5, 6, identity=99))
-    assert events_of(page, PAGE, EVENT) == ([(1, 2, 3), (7, 8, 9)], 3, False)
+    assert events_of(page, PAGE, EVENT) == ([(1, 2, 3, ord("W")), (7, 8, 9, ord("W"))], 3, False)
     rest_unused = struct.pack("<I", 29) + bytes(60)
-    assert events_of(page_of(event(1, 2, 3), rest_unused), PAGE, EVENT) == ([(1, 2, 3)], 1, False)
+    assert events_of(page_of(event(1, 2, 3), rest_unused), PAGE, EVENT) == ([(1, 2, 3, ord("W"))], 1, False)
     assert events_of(page_of(event(1, 2, 3), flags=1 << 31), PAGE, EVENT)[2] is True
     assert events_of(page_of(), PAGE, EVENT) == ([], 0, False)
 
@@ -327,7 +378,7 @@ def test_layouts_are_taken_from_the_kernel_or_refused() -> None:
     with pytest.raises(TrackerUnsupported, match="padding"):
         check_header_event(HEADER_EVENT.replace("29", "28"))
     text = "entries: 1\noverrun: 2\ncommit overrun: 3\nbytes: 4\ndropped events: 5\nread events: 6\n"
-    assert (parse_stats(text).lost, parse_stats(text).read) == (10, 6)
+    assert (parse_stats(text).lost, parse_stats(text).read, parse_stats(text).all) == (10, 6, 17)
     with pytest.raises(TrackerUnsupported, match="dropped events"):
         parse_stats(text.replace("dropped", "x"))
 

@@ -149,7 +149,7 @@ def test_a_store_that_went_back_is_named_and_healed(protected: Protected, site: 
 
 def test_an_overrun_is_named_and_healed(protected: Protected) -> None:
     disk = protected.disk("os", 64 * MIB)
-    protected.changes["limits"] = {"ring_kib_per_cpu": 512, "buffer_bytes": 32 * MIB}
+    protected.changes["limits"] = {"tracker_kib": 1024, "buffer_bytes": 32 * MIB}
     protected.start()
     protected.wait_drained()
     protected.kill()

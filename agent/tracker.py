@@ -1,0 +1,265 @@
+"""The tracker: two witnesses of the same tracepoint, and the union of what they saw.
+
+    ring (agent/ring.py)        keeps every event, until it is full
+    marks (agent/bpf_marks.py)  never full, but the kernel skips runs of its program
+
+Rules kept here:
+- Everything that either has seen is marked. The ring is drained all the time; a *round* drains it and then takes the
+  marks of a whole buffer.
+- What the ring lost (overrun, a foreign reader) is no loss of track if the marks have it, and that is counted, not
+  hoped for: for each CPU, events of the ring minus events marked must be what it was at the last round, when nothing
+  was missing. Both counters are read *on* that CPU, where no handler of the tracepoint can be half done.
+- The last round's difference is read before the drain, or an event between the two would count as known.
+- Without the marks (old kernel, no bpffs, lockdown) the ring works alone, by name.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Callable, Dict, List, Optional, Tuple
+
+from agent import bpf_marks, log, ring
+from agent.bpf_kernel import NoEbpf, release_bpffs
+from agent.bpf_marks import Marks, MarksConfig
+from agent.certificate import Certificate
+from agent.reasons import Reason, of_error
+from agent.ring import Missing, Ring, RingConfig
+from agent.ring_format import LostTrack
+
+LOOKS = 20
+_UNKNOWN = (1 << 64) - 1
+
+Mark = Callable[[int, int, int], None]
+"""Called with the device number (as the kernel counts them), the first sector and the number of sectors."""
+
+
+@dataclass(frozen=True)
+class TrackerConfig:
+    """Both witnesses; `marks` is the pins' folder and the layout of the maps."""
+
+    ring: RingConfig
+    marks: MarksConfig
+
+
+@dataclass(frozen=True)
+class Look:
+    """A CPU's counters at one instant: events of the ring so far, and how many of them are not marked."""
+
+    all_events: int
+    unmarked: int
+
+
+class Tracker:
+    """Both witnesses of one server; for the thread that owns the chunk maps."""
+
+    def __init__(self, events: Ring, marks: Optional[Marks], ring_only: Optional[Reason]) -> None:
+        self._ring = events
+        self._marks = marks
+        self.ring_only = ring_only
+        self._vouching = marks is not None and not marks.made
+        self._round = 0
+        self._before = self._totals()
+        self._lost = 0
+        self._covered = 0
+        self.certificate: Optional[Certificate] = None
+
+    @property
+    def kind(self) -> str:
+        """Return which witnesses there are."""
+        return "ring" if self._marks is None else "ring+maps"
+
+    @property
+    def events(self) -> int:
+        """Return how many events this process has read from the ring."""
+        return self._ring.events
+
+    def recover(self, mark: Mark) -> None:
+        """Take in what a killed agent left half done; raises `LostTrack` when it does not add up."""
+        if self._marks is not None:
+            self._marks.merge_old(mark)
+        self._ring.recover(_telling(mark))
+
+    def drain(self, mark: Mark) -> int:
+        """Mark every write that the ring holds; return how many. Raises `LostTrack`; what was read is marked then."""
+        before = self._ring.events
+        missing = self._ring.drain(_telling(mark))
+        return self._ring.events - before + self._find(missing, mark)
+
+    def round(self, mark: Mark, drained: Callable[[], None]) -> Certificate:
+        """Drain both witnesses and certify it; raises `LostTrack`.
+
+        `drained` is called when all is marked that completed before the round began: what completes later is marked
+        (perhaps again) by the next round.
+        """
+        looks = self._looks()
+        try:
+            self.drain(mark)
+        except LostTrack as error:
+            self._certify(of_error(error))
+            raise
+        self._remember(looks)
+        drained()
+        if self._marks is not None and self._marks.flip():
+            self._marks.merge_old(mark)
+        return self._certify(None)
+
+    def check(self) -> None:
+        """Look at what no counter tells: the instance's filter, the pins. Raises `LostTrack`."""
+        self._ring.check_filter()
+        if self._marks is None:
+            return
+        try:
+            if self._marks.keep_pinned():
+                log.say("tracker: the pins of the maps were removed, and are there again")
+        except NoEbpf as error:
+            self._go_on_alone(of_error(error))
+
+    def accept_loss(self) -> None:
+        """Record again, and take all counters as they are: a resync covers what was lost before."""
+        self._ring.switch_on()
+        looks = self._looks()
+        for cpu in range(self._ring.cpus):
+            self._ring.accept_all(cpu)
+            self._ring.set_unmarked(cpu, looks[cpu].unmarked if cpu in looks else _UNKNOWN)
+        self._vouching = self._marks is not None
+
+    def close(self) -> None:
+        """Stop reading; both witnesses go on recording."""
+        self._ring.close()
+        if self._marks is not None:
+            self._marks.close()
+
+    def _go_on_alone(self, why: Reason) -> None:
+        log.say(f"tracker: {why.code}: {why.message}")
+        self._marks, self._vouching, self.ring_only = None, False, why
+
+    # -- what the ring has no more -----------------------------------------------------------------------------
+
+    def _find(self, missing: "List[Missing]", mark: Mark) -> int:
+        """Mark what `missing` was about from the maps; raise the `LostTrack` of what they do not have."""
+        if not missing:
+            return 0
+        found, not_found = 0, None
+        for each in missing:
+            self._lost += each.lost
+            if self._vouching and self._all_marked(each.cpu):
+                found += each.lost + each.taken
+            else:
+                not_found = not_found or each.error
+        if self._marks is not None and self._marks.flip():
+            self._marks.merge_old(mark)
+        if not_found is not None:
+            raise not_found
+        for each in missing:
+            self._ring.accept(each)
+        self._covered += found
+        log.say(f"tracker: {found} events that the ring lost are marked in the maps")
+        return found
+
+    def _all_marked(self, cpu: int) -> bool:
+        look = self._look(cpu)
+        return look is not None and look.unmarked == self._ring.unmarked(cpu)
+
+    def _looks(self) -> Dict[int, Look]:
+        if self._marks is None:
+            return {}
+        found = {cpu: self._look(cpu) for cpu in range(self._ring.cpus)}
+        return {cpu: look for cpu, look in found.items() if look is not None}
+
+    def _look(self, cpu: int) -> Optional[Look]:
+        """Read both counters of a CPU at one instant; None when it is too busy, or not ours to run on."""
+        assert self._marks is not None
+        number = self._ring.cpu_numbers[cpu]
+        before = os.sched_getaffinity(0)
+        try:
+            os.sched_setaffinity(0, {number})
+        except OSError:
+            return None
+        try:
+            for _ in range(LOOKS):
+                marked = self._marks.events_of_cpu(number)
+                counted = self._ring.statistics(cpu).all
+                if self._marks.events_of_cpu(number) == marked:
+                    return Look(counted, counted - marked)
+            return None
+        finally:
+            os.sched_setaffinity(0, before)
+
+    def _remember(self, looks: Dict[int, Look]) -> None:
+        for cpu, look in looks.items():
+            # Only what was drained since is known: an event that waits in the ring may be one that is not marked.
+            if self._ring.known(cpu) >= look.all_events and self._ring.unmarked(cpu) != look.unmarked:
+                self._ring.set_unmarked(cpu, look.unmarked)
+        self._vouching = self._marks is not None
+
+    # -- the certificate ---------------------------------------------------------------------------------------
+
+    def _totals(self) -> Tuple[int, int, int, Optional[int]]:
+        if self._marks is None:
+            return self._ring.events, 0, 0, None
+        return self._ring.events, self._marks.events, self._marks.coarse, self._marks.skipped
+
+    def _certify(self, why: Optional[Reason]) -> Certificate:
+        now, before = self._totals(), self._before
+        self._round += 1
+        marks = self._marks
+        skipped = now[3] - before[3] if now[3] is not None and before[3] is not None else None
+        self.certificate = Certificate(
+            number=self._round,
+            complete=why is None,
+            reason=why.as_dict() if why else None,
+            ring_events=now[0] - before[0],
+            marked_events=now[1] - before[1] if marks else None,
+            coarse_events=now[2] - before[2] if marks else None,
+            overrun_events=self._lost,
+            covered_events=self._covered,
+            skipped_runs=skipped,
+            unmarked_events=sum(self._ring.unmarked(cpu) for cpu in range(self._ring.cpus)) if self._vouching else None,
+        )
+        self._before, self._lost, self._covered = now, 0, 0
+        return self.certificate
+
+
+def exists(config: TrackerConfig) -> bool:
+    """Tell whether the ring is there; it alone is enough to go on."""
+    return ring.exists(config.ring)
+
+
+def make(config: TrackerConfig) -> Tracker:
+    """Make both witnesses anew and let them record."""
+    bpf_marks.remove(config.marks.folder)
+    ring.create(config.ring)
+    tracker = _open(config, fresh=True)
+    tracker.accept_loss()
+    return tracker
+
+
+def reopen(config: TrackerConfig) -> Tracker:
+    """Open the witnesses of an earlier agent; raises `LostTrack`, or `OSError` when there is none."""
+    if not exists(config):
+        raise LostTrack("the tracing instance is gone")
+    return _open(config, fresh=False)
+
+
+def remove(tracefs: str, instance: str, pins: str) -> None:
+    """Remove both witnesses, and what was mounted for them."""
+    ring.remove(tracefs, instance)
+    bpf_marks.remove(pins)
+    with suppress(OSError):
+        release_bpffs(os.path.dirname(pins))
+
+
+def _open(config: TrackerConfig, *, fresh: bool) -> Tracker:
+    events = Ring(config.ring)
+    try:
+        return Tracker(events, bpf_marks.open_or_make(config.marks, events.event, fresh=fresh), None)
+    except NoEbpf as error:
+        why = of_error(error)
+        log.say(f"tracker: {why.code}: {why.message}")
+        return Tracker(events, None, why)
+
+
+def _telling(mark: Mark) -> ring.Tell:
+    return lambda device, sector, sectors, _: mark(device, sector, sectors)

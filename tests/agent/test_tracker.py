@@ -1,0 +1,252 @@
+"""Both witnesses on real disks: what is marked, what outlives the agent, and what stands in for what."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent import tracker
+from agent.bpf_kernel import is_bpffs
+from agent.bpf_marks import MarksConfig
+from agent.bpf_program import plan
+from agent.chunk_map import CHUNK_SECTORS, DIRTY, ChunkMap, chunks_of
+from agent.ring import RingConfig
+from agent.ring_format import LostTrack
+from agent.tracker import Tracker, TrackerConfig
+from tests.agent.protected import CHUNK, MIB, LoopDisk
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+
+
+class Tracked:
+    """Disks, and the tracker of a process that may be "killed"."""
+
+    def __init__(self, folder: Path, *sizes: int) -> None:
+        name = f"lifeboat-test-{secrets.token_hex(6)}"
+        self.disks = [LoopDisk(folder, f"disk{number}", size) for number, size in enumerate(sizes)]
+        self.devices = {device_of(disk): disk for disk in self.disks}
+        layout = plan([(device, chunks_of(disk.size)) for device, disk in self.devices.items()])
+        self.config = TrackerConfig(
+            RingConfig("/sys/kernel/tracing", name, tuple(self.devices), 8192, str(folder / "slots")),
+            MarksConfig(f"/sys/fs/bpf/{name}", layout),
+        )
+        self.maps = {device: ChunkMap(bytearray(chunks_of(disk.size))) for device, disk in self.devices.items()}
+        if not os.path.isdir("/sys/kernel/tracing/instances"):
+            subprocess.run(["mount", "-t", "tracefs", "nodev", "/sys/kernel/tracing"], check=True)
+        self.tracker: Tracker = tracker.make(self.config)
+
+    def mark(self, device: int, sector: int, sectors: int) -> None:
+        self.maps[device].mark(sector // CHUNK_SECTORS, (sector + sectors - 1) // CHUNK_SECTORS)
+
+    def round(self) -> set[int]:
+        """Return the chunks of the first disk that are marked now, and forget them."""
+        self.tracker.round(self.mark, lambda: None)
+        return self.marked()
+
+    def marked(self, disk: int = 0) -> set[int]:
+        chunks = self.maps[device_of(self.disks[disk])]
+        found = {chunk for chunk in range(chunks.chunks) if chunks.state(chunk) == DIRTY}
+        chunks._states[:] = bytes(chunks.chunks)
+        return found
+
+    def reopen(self, config: TrackerConfig | None = None) -> None:
+        self.tracker.close()
+        self.tracker = tracker.reopen(config or self.config)
+        self.tracker.recover(self.mark)
+
+    def overrun(self) -> None:
+        """Make the ring too small for what is in it."""
+        (Path(self.config.ring.folder) / "buffer_size_kb").write_text("8")
+
+    def close(self) -> None:
+        self.tracker.close()
+        tracker.remove("/sys/kernel/tracing", self.config.ring.instance, self.config.marks.folder)
+        for disk in self.disks:
+            disk.close()
+
+
+def device_of(disk: LoopDisk) -> int:
+    number = os.stat(disk.device).st_rdev
+    return os.major(number) << 20 | os.minor(number)
+
+
+@contextmanager
+def tracked(folder: Path, *sizes: int) -> Iterator[Tracked]:
+    watched = Tracked(folder, *sizes)
+    try:
+        yield watched
+    finally:
+        watched.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Tracked]:
+    with tracked(tmp_path, 512 * MIB) as watched:
+        yield watched
+
+
+def write_chunks(disk: LoopDisk, count: int) -> set[int]:
+    """Write to `count` chunks once, past the page cache."""
+    chosen = random.Random(count).sample(range(disk.size // CHUNK), count)
+    for chunk in chosen:
+        disk.write(chunk * CHUNK + 512 * (chunk % 128), b"x" * 512)
+    return set(chosen)
+
+
+def test_the_kernel_takes_the_program_and_both_see_the_same(disk: Tracked) -> None:
+    assert (disk.tracker.kind, disk.tracker.ring_only) == ("ring+maps", None)
+    assert disk.round() == set()
+    written = write_chunks(disk.disks[0], 300)
+    assert disk.round() == written
+    certificate = disk.tracker.certificate
+    assert certificate is not None
+    assert certificate.complete
+    assert certificate.ring_events == certificate.marked_events >= 300
+    assert (certificate.overrun_events, certificate.unmarked_events) == (0, 0)
+    assert disk.round() == set()
+
+
+def only_maps(disk: Tracked) -> set[int]:
+    """Return what the maps alone have marked."""
+    assert disk.tracker._marks is not None
+    disk.tracker._marks.flip()
+    disk.tracker._marks.merge_old(disk.mark)
+    return disk.marked()
+
+
+def discard(disk: LoopDisk, offset: int, length: int) -> None:
+    subprocess.run(["blkdiscard", "-z", "-o", str(offset), "-l", str(length), disk.device], check=True)
+
+
+def test_up_to_16_mib_exact_and_beyond_by_16_mib(tmp_path: Path) -> None:
+    with tracked(tmp_path, 6 << 30) as disk:
+        limit = Path(f"/sys/block/{Path(disk.disks[0].device).name}/queue/write_zeroes_max_bytes")
+        assert int(limit.read_text()) > 16 * MIB, "this test needs requests of more than 16 MiB"
+        discard(disk.disks[0], 3 * CHUNK + 4096, 16 * MIB)
+        assert only_maps(disk) == set(range(3, 260))
+        discard(disk.disks[0], 40 * MIB, 17 * MIB)
+        assert only_maps(disk) == set(range(2 * 256, 4 * 256))
+        assert disk.tracker._marks is not None and disk.tracker._marks.coarse == 1
+        discard(disk.disks[0], 0, 6 << 30)
+        assert only_maps(disk) == set(range(6 << 14))
+        assert disk.tracker._marks.outside == 0
+
+
+def test_several_disks_do_not_mark_each_other(tmp_path: Path) -> None:
+    with tracked(tmp_path, 300 * MIB, 20 * MIB + 512, 64 * MIB) as disks:
+        last = chunks_of(disks.disks[1].size) - 1
+        disks.disks[1].write(last * CHUNK, b"x" * 512)
+        disks.disks[2].write(7 * CHUNK, b"x" * 512)
+        assert disks.tracker._marks is not None
+        disks.tracker._marks.flip()
+        disks.tracker._marks.merge_old(disks.mark)
+        assert [disks.marked(number) for number in range(3)] == [set(), {last}, {7}]
+        disks.round()
+        assert [disks.marked(number) for number in range(3)] == [set(), {last}, {7}]
+
+
+def test_it_records_while_no_agent_runs(disk: Tracked) -> None:
+    disk.tracker.close()
+    written = write_chunks(disk.disks[0], 500)
+    disk.tracker = tracker.reopen(disk.config)
+    disk.tracker.recover(disk.mark)
+    assert disk.round() == written
+
+
+def test_what_the_ring_lost_is_found_in_the_maps(disk: Tracked) -> None:
+    disk.round()
+    disk.overrun()
+    written = write_chunks(disk.disks[0], 3000)
+    disk.reopen()
+    assert disk.round() == written
+    certificate = disk.tracker.certificate
+    assert certificate is not None and certificate.complete
+    assert certificate.covered_events == certificate.overrun_events > 1000
+    assert disk.round() == set()
+
+
+def test_what_the_ring_lost_and_the_maps_do_not_have_is_named(disk: Tracked) -> None:
+    disk.round()
+    disk.overrun()
+    assert disk.tracker._marks is not None
+    held = disk.tracker._marks._held
+    os.unlink(f"{disk.config.marks.folder}/link")
+    os.close(held.pop("link"))  # the program runs no more, as if the kernel skipped it
+    write_chunks(disk.disks[0], 3000)
+    with pytest.raises(LostTrack) as caught:
+        disk.round()
+    assert caught.value.code == "tracker-overrun"
+    certificate = disk.tracker.certificate
+    assert certificate is not None and not certificate.complete
+    assert certificate.reason is not None and certificate.reason["code"] == "tracker-overrun"
+
+
+def test_maps_that_are_gone_are_made_anew_and_vouch_for_nothing_before(disk: Tracked) -> None:
+    disk.round()
+    disk.tracker.close()
+    for name in os.listdir(disk.config.marks.folder):
+        os.unlink(f"{disk.config.marks.folder}/{name}")
+    written = write_chunks(disk.disks[0], 200)
+    disk.tracker = tracker.reopen(disk.config)
+    disk.tracker.recover(disk.mark)
+    assert disk.tracker.kind == "ring+maps"
+    assert disk.round() == written
+    disk.tracker.close()
+    subprocess.run(["rm", "-r", disk.config.marks.folder], check=True)
+    disk.overrun()
+    write_chunks(disk.disks[0], 3000)
+    disk.tracker = tracker.reopen(disk.config)
+    disk.tracker.recover(disk.mark)
+    with pytest.raises(LostTrack):
+        disk.round()
+
+
+def test_pins_that_somebody_removed_are_pinned_again(disk: Tracked) -> None:
+    names = sorted(os.listdir(disk.config.marks.folder))
+    subprocess.run(["rm", "-r", disk.config.marks.folder], check=True)
+    disk.tracker.check()
+    assert sorted(os.listdir(disk.config.marks.folder)) == names == ["control", "link", "marks", "program"]
+    written = write_chunks(disk.disks[0], 50)
+    disk.reopen()
+    assert disk.round() == written
+
+
+def test_a_changed_filter_is_lost_track(disk: Tracked) -> None:
+    disk.tracker.check()
+    (Path(disk.config.ring.folder) / "events/block/block_rq_complete/filter").write_text("nr_sector > 8")
+    with pytest.raises(LostTrack, match="other disks"):
+        disk.tracker.check()
+    disk.tracker.accept_loss()
+    disk.tracker.check()
+
+
+def test_without_a_file_system_for_pins_the_ring_works_alone_by_name(disk: Tracked, tmp_path: Path) -> None:
+    nowhere = replace(disk.config, marks=replace(disk.config.marks, folder=str(tmp_path / "nowhere" / "pins")))
+    disk.reopen(nowhere)
+    assert disk.tracker.kind == "ring"
+    assert disk.tracker.ring_only is not None
+    assert (disk.tracker.ring_only.code, bool(disk.tracker.ring_only.remedy)) == ("ring-only", True)
+    written = write_chunks(disk.disks[0], 100)
+    assert disk.round() == written
+    certificate = disk.tracker.certificate
+    assert certificate is not None and certificate.complete
+    assert (certificate.marked_events, certificate.skipped_runs, certificate.unmarked_events) == (None, None, None)
+
+
+def test_removed_leaves_nothing(disk: Tracked) -> None:
+    assert is_bpffs("/sys/fs/bpf")
+    disk.tracker.close()
+    tracker.remove("/sys/kernel/tracing", disk.config.ring.instance, disk.config.marks.folder)
+    assert not os.path.exists(disk.config.marks.folder)
+    assert not os.path.exists(disk.config.ring.folder)
+    with pytest.raises(LostTrack, match="gone"):
+        tracker.reopen(disk.config)
+    disk.tracker = tracker.make(disk.config)
