@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from dr.compile.blueprint import ProtectionBlueprint
 from dr.errors import Refused
 from dr.push.facts import DiskFact, Facts
-from dr.push.unit import map_bytes
+from dr.push.unit import map_bytes, tracker_bytes
 
 OLDEST_SYSTEMD = 235  # RuntimeDirectoryPreserve
 MACHINES = ("x86_64",)
 CLOCK_SKEW_SECONDS = 300
 ROOT_FREE_BYTES = 64 << 20
 RUN_FREE_BYTES = 32 << 20  # ring pages in flight; the maps come on top
-RING_KIB_PER_CPU = 8192
+TRACKER_KIB = 65536  # the rings of all processors together
 AGENT_MEMORY_BYTES = 128 << 20
 
 # code -> (blocks, what it means, remedy)
@@ -177,12 +177,13 @@ def _disk(name: str, disk: DiskFact, there: str) -> Iterator[Finding]:
 
 
 def _room(_: ProtectionBlueprint, facts: Facts) -> Iterator[Finding]:
-    maps = map_bytes(sum(disk.size_bytes for disk in facts.disks.values()))
+    disk_bytes = sum(disk.size_bytes for disk in facts.disks.values())
+    maps = map_bytes(disk_bytes)
     for path, needed, code in (("/", ROOT_FREE_BYTES, "space-root"), ("/run", RUN_FREE_BYTES + maps, "space-run")):
         free = facts.free_bytes.get(path)
         if free is not None and free < needed:
             yield _finding(code, f"{path} has {free >> 20} MiB free, {-(-needed >> 20)} MiB are needed")
-    needed = AGENT_MEMORY_BYTES + maps + facts.processors * (RING_KIB_PER_CPU << 10)
+    needed = AGENT_MEMORY_BYTES + tracker_bytes(disk_bytes) + (TRACKER_KIB << 10)
     free = facts.memory_available_bytes
     if free is not None and free < needed:
         yield _finding("memory-short", f"{free >> 20} MiB are available, {needed >> 20} MiB are needed")

@@ -21,6 +21,7 @@ RUNTIME_FOLDER = "/run/lifeboat"  # marks of the tracker; kept over restarts of 
 CACHE_FOLDER = "/var/cache/lifeboat"  # lz4, unpacked by the agent for root only, made by systemd
 TRACEFS_FOLDERS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 TRACEFS_INSTANCE = "lifeboat"
+PINS_FOLDER = "/sys/fs/bpf/lifeboat"  # the tracker's eBPF maps; they outlive the agent, not a reboot
 DIGEST_VARIABLE = "LIFEBOAT_INSTALLATION"  # in the unit: tells a running agent of an older installation apart
 
 
@@ -46,13 +47,14 @@ FILES = (
     Place(PROGRAM, 0o755, "the Mobility agent, one file"),
     Place(UNIT_FILE, 0o644, "the systemd unit with its limits"),
 )
-# Made at run time, by systemd for the unit.
+# Made at run time, by systemd for the unit and by the agent.
 RUN_TIME = (
     Place(RUNTIME_FOLDER, 0o700, "marks of the tracker (memory); survives restarts of the agent, not a reboot"),
     Place(CACHE_FOLDER, 0o700, "the compression library, unpacked"),
+    Place(PINS_FOLDER, 0o700, "the tracker's eBPF maps, where the kernel has bpffs; survive restarts of the agent"),
 )
 # Folders to remove whole; the unit file goes by itself.
-TREES = (PROGRAM_FOLDER, CONFIG_FOLDER, RUNTIME_FOLDER, CACHE_FOLDER)
+TREES = (PROGRAM_FOLDER, CONFIG_FOLDER, RUNTIME_FOLDER, CACHE_FOLDER, PINS_FOLDER)
 
 
 def temporary(path: str) -> str:

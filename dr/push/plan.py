@@ -21,7 +21,7 @@ from typing import Any
 
 from dr.compile.blueprint import ProtectionBlueprint
 from dr.push import layout, unit
-from dr.push.blockers import RING_KIB_PER_CPU
+from dr.push.blockers import TRACKER_KIB
 from dr.push.connection import COMMAND_SECONDS
 from dr.push.facts import Facts
 from dr.push.layout import temporary
@@ -66,7 +66,7 @@ def config(protection: ProtectionBlueprint, facts: Facts, *, site: str, protecti
             "disks": {name: {"size_bytes": d.size_bytes, "serial": d.serial} for name, d in disks.items()},
         },
         "policy": {"crash_consistent_seconds": protection.crash_consistent_seconds},
-        "limits": {"ring_kib_per_cpu": RING_KIB_PER_CPU, "buffer_bytes": BUFFER_BYTES},
+        "limits": {"tracker_kib": TRACKER_KIB, "buffer_bytes": BUFFER_BYTES},
     }
 
 

@@ -98,12 +98,17 @@ def render(*, python: str, digest: str, disk_bytes: int) -> bytes:
         stop_seconds=STOP_SECONDS,
         runtime=RUNTIME_FOLDER.removeprefix("/run/"),
         cache=CACHE_FOLDER.removeprefix("/var/cache/"),
-        memory_bytes=BASE_MEMORY_BYTES + map_bytes(disk_bytes),
+        memory_bytes=BASE_MEMORY_BYTES + tracker_bytes(disk_bytes),
         capabilities=" ".join(CAPABILITIES),
     )
     return text.encode()
 
 
 def map_bytes(disk_bytes: int) -> int:
-    """Return what the tracker's maps take in memory for disks of `disk_bytes` together."""
+    """Return what the chunk maps take in /run for disks of `disk_bytes` together."""
     return -(-disk_bytes // CHUNK_BYTES)
+
+
+def tracker_bytes(disk_bytes: int) -> int:
+    """Return what all maps take in memory: the chunk maps, and two buffers of eBPF marks."""
+    return 3 * map_bytes(disk_bytes)

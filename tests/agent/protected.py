@@ -10,14 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import jsonschema
 
 from agent.identity import disk_facts, product_uuid
 from tests.agent.whole_site import SERVER, SITE, Site
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+STATUS_SCHEMA = json.loads((CHECKOUT / "docs/formats/agent-status.schema.json").read_text())
 MIB = 1 << 20
 CHUNK = 65536
 
@@ -147,10 +149,12 @@ class Protected:
         return code
 
     def status(self) -> dict[str, Any]:
-        with suppress(OSError, ValueError):
+        try:
             document: dict[str, Any] = json.loads((self.run_folder / "status.json").read_text())
-            return document
-        return {}
+        except (OSError, ValueError):
+            return {}
+        jsonschema.validate(document, STATUS_SCHEMA)
+        return document
 
     def wait_mode(self, mode: str, seconds: float = 30.0) -> dict[str, Any]:
         try:

@@ -147,22 +147,35 @@ def test_a_store_that_went_back_is_named_and_healed(protected: Protected, site: 
     assert protected.differing_chunks() == []
 
 
-def test_an_overrun_is_named_and_healed(protected: Protected) -> None:
-    disk = protected.disk("os", 64 * MIB)
-    protected.changes["limits"] = {"tracker_kib": 1024, "buffer_bytes": 32 * MIB}
+def overrun_without_an_agent(protected: Protected, disk: LoopDisk) -> None:
     protected.start()
     protected.wait_drained()
     protected.kill()
-    folder = Path("/sys/kernel/tracing/instances") / protected.instance
-    (folder / "buffer_size_kb").write_text("8")
+    (Path("/sys/kernel/tracing/instances") / protected.instance / "buffer_size_kb").write_text("8")
     descriptor = os.open(disk.device, os.O_WRONLY | os.O_DSYNC)
     for chunk in range(1000):
         os.pwrite(descriptor, os.urandom(512), chunk * CHUNK)
     os.close(descriptor)
+
+
+def test_an_overrun_while_no_agent_ran_is_found_in_the_maps(protected: Protected) -> None:
+    overrun_without_an_agent(protected, protected.disk("os", 64 * MIB))
     protected.start()
-    wait_for("the name of what happened", lambda: "resync: tracker-" in protected.log.read_text(), 60)
+    wait_for("the name of what happened", lambda: "lost are marked in the maps" in protected.log.read_text(), 60)
     protected.wait_drained(60)
     assert protected.differing_chunks() == []
+    assert protected.status()["tracker"]["overruns"] == 0
+    assert "resync" not in protected.log.read_text()
+
+
+def test_an_overrun_is_named_and_healed(protected: Protected) -> None:
+    overrun_without_an_agent(protected, protected.disk("os", 64 * MIB))
+    shutil.rmtree(f"/sys/fs/bpf/{protected.instance}")
+    protected.start()
+    wait_for("the name of what happened", lambda: "resync: tracker-overrun" in protected.log.read_text(), 60)
+    protected.wait_drained(60)
+    assert protected.differing_chunks() == []
+    assert protected.status()["tracker"]["overruns"] == 1
 
 
 def test_a_tracing_instance_that_somebody_switched_off_is_named(protected: Protected) -> None:
@@ -209,6 +222,7 @@ def test_cleanup_leaves_nothing(protected: Protected) -> None:
     command = ["python3", "-m", "agent", "cleanup", "--config", str(protected.folder / "agent.json")]
     subprocess.run(command, check=True, cwd=Path(__file__).resolve().parents[2])
     assert not Path("/sys/kernel/tracing/instances", protected.instance).exists()
+    assert not Path("/sys/fs/bpf", protected.instance).exists()
     assert not protected.run_folder.exists()
     assert not (protected.folder / "cache").exists()
 

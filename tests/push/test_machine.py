@@ -83,9 +83,12 @@ def test_install_work_update_and_remove_on_a_real_machine(tmp_path: Path, author
 
 
 def _traces(machine: SourceMachine) -> bool:
-    """Whether the real agent made its ring and map under the unit's hardening."""
+    """Whether the real agent made both witnesses and its map under the unit's hardening."""
     ring = "/sys/kernel/tracing/instances/lifeboat/events/block/block_rq_complete/enable"
-    return machine.ssh(f"sudo grep -q 1 {ring} && sudo test -s /run/lifeboat/os.map").status == 0
+    pinned = "/sys/fs/bpf/lifeboat/link"
+    both = "grep -q ring+maps /run/lifeboat/status.json"
+    script = f"sudo grep -q 1 {ring} && sudo test -e {pinned} && sudo {both} && sudo test -s /run/lifeboat/os.map"
+    return machine.ssh(script).status == 0
 
 
 def _read(machine: SourceMachine, name: str) -> str:

@@ -189,7 +189,7 @@ def test_config_is_the_agents_contract() -> None:
             "disks": {"os": {"size_bytes": DISK.size_bytes, "serial": "os"}},
         },
         "policy": {"crash_consistent_seconds": 300},
-        "limits": {"ring_kib_per_cpu": 8192, "buffer_bytes": 33554432},
+        "limits": {"tracker_kib": 65536, "buffer_bytes": 33554432},
     }
 
 
@@ -197,7 +197,7 @@ def test_the_unit_bounds_the_agent_and_leaves_it_disks_and_tracefs() -> None:
     text = unit.render(python="/usr/bin/python3.9", digest="d" * 64, disk_bytes=1 << 40).decode()
     command = "/usr/bin/python3.9 -I /usr/local/lib/lifeboat/lifeboat-agent.pyz run --config /etc/lifeboat/agent.json"
     assert f"ExecStart={command}\n" in text
-    assert f"MemoryMax={(256 << 20) + (16 << 20)}\n" in text  # 16 MiB of map for 1 TiB
+    assert f"MemoryMax={(256 << 20) + (48 << 20)}\n" in text  # 16 MiB for each of three maps of 1 TiB
     harmful = ("ProtectKernelTunables", "PrivateDevices", "ProtectClock", "PrivateTmp", "KillMode=mixed")
     assert not [word for word in harmful if word in text]
     assert "RuntimeDirectoryPreserve=yes" in text
