@@ -10,8 +10,8 @@ Rules kept here:
   find elsewhere; a reset ring and a switched-off instance are `LostTrack`, never silence.
 
 The slot file (native order, on a tmpfs): magic 8, page bytes 4, CPUs 4, the CPU being read 4; from byte 64 for each CPU
-merged 8, lost 8, unmarked 8 (the events of this ring that the marks had not counted at the last look); at the next page
-boundary `SLOTS` pages, all of the CPU being read.
+merged 8, lost 8, unmarked 8 (the events of this ring minus those marked, at the last look; with a sign); at the next
+page boundary `SLOTS` pages, all of the CPU being read.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MIN_RING_KIB_PER_CPU = 64
 _MAGIC = b"LBRING2\0"
 _HEAD = struct.Struct("=8sII")
 _CPU = struct.Struct("=I")
-_COUNTS = struct.Struct("=QQQ")
+_COUNTS = struct.Struct("=QQq")
 _COUNTS_START = 64
 
 Tell = Callable[[int, int, int, int], None]

@@ -9,7 +9,8 @@ Rules kept here:
 - What the ring lost (overrun, a foreign reader) is no loss of track if the marks have it, and that is counted, not
   hoped for: for each CPU, events of the ring minus events marked must be what it was at the last round, when nothing
   was missing. Both counters are read *on* that CPU, where no handler of the tracepoint can be half done.
-- The last round's difference is read before the drain, or an event between the two would count as known.
+- The last round's difference is read before the drain, or an event between the two would count as known. A difference
+  that shrinks says that the ring was paused meanwhile: lost track, whatever the switches say now.
 - Without the marks (old kernel, no bpffs, lockdown) the ring works alone, by name.
 """
 
@@ -29,7 +30,7 @@ from agent.ring import Missing, Ring, RingConfig
 from agent.ring_format import LostTrack
 
 LOOKS = 20
-_UNKNOWN = (1 << 64) - 1
+_UNKNOWN = -(1 << 63)
 
 Mark = Callable[[int, int, int], None]
 """Called with the device number (as the kernel counts them), the first sector and the number of sectors."""
@@ -96,10 +97,10 @@ class Tracker:
         looks = self._looks()
         try:
             self.drain(mark)
+            self._remember(looks)
         except LostTrack as error:
             self._certify(of_error(error))
             raise
-        self._remember(looks)
         drained()
         if self._marks is not None and self._marks.flip():
             self._marks.merge_old(mark)
@@ -190,8 +191,13 @@ class Tracker:
     def _remember(self, looks: Dict[int, Look]) -> None:
         for cpu, look in looks.items():
             # Only what was drained since is known: an event that waits in the ring may be one that is not marked.
-            if self._ring.known(cpu) >= look.all_events and self._ring.unmarked(cpu) != look.unmarked:
-                self._ring.set_unmarked(cpu, look.unmarked)
+            before = self._ring.unmarked(cpu)
+            if self._ring.known(cpu) < look.all_events or before == look.unmarked:
+                continue
+            if self._vouching and before > look.unmarked:
+                # A pause that no switch shows any more: somebody read `trace`, or switched it off and on again.
+                raise LostTrack(f"the ring did not record {before - look.unmarked} events or more that are marked")
+            self._ring.set_unmarked(cpu, look.unmarked)
         self._vouching = self._marks is not None
 
     # -- the certificate ---------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def test_a_damaged_map_is_not_taken_for_a_clean_one(tmp_path: Path) -> None:
     path = tmp_path / "os.map"
     map_file(str(path), 4 * CHUNK, create=True).take(UNREAD, 0, 1)
     assert map_file(str(path), 4 * CHUNK, create=False).sound
-    path.write_bytes(b"\x00\x01\x04\x00")
+    path.write_bytes(b"\x00\x01\x05\x00")
     with pytest.raises(ValueError):
         map_file(str(path), 4 * CHUNK, create=False)
 

@@ -224,6 +224,19 @@ def test_pins_that_somebody_removed_are_pinned_again(disk: Tracked) -> None:
     assert disk.round() == written
 
 
+def test_a_pause_that_no_switch_shows_any_more_is_lost_track(disk: Tracked) -> None:
+    write_chunks(disk.disks[0], 20)
+    disk.round()
+    switch = Path(disk.config.ring.folder) / "tracing_on"
+    switch.write_text("0")
+    written = write_chunks(disk.disks[0], 40)
+    switch.write_text("1")
+    with pytest.raises(LostTrack, match="did not record"):
+        disk.round()
+    disk.tracker.accept_loss()
+    assert written <= disk.round()
+
+
 def test_a_changed_filter_is_lost_track(disk: Tracked) -> None:
     disk.tracker.check()
     (Path(disk.config.ring.folder) / "events/block/block_rq_complete/filter").write_text("nr_sector > 8")
