@@ -12,7 +12,7 @@ import click
 
 from dr.errors import DeclarationInvalid
 from dr.model import Declaration
-from dr.schema import Examined, Finding, inspect
+from dr.schema import Concern, Examined, Finding, inspect
 
 
 @click.command()
@@ -24,10 +24,12 @@ def validate(folder: Path | None, *, as_json: bool) -> None:
     DIR is a folder of *.yaml files; without it, the one that LIFEBOAT_PLANS names, else plans/ of the checkout.
     Nothing is changed and nothing is asked of Azure or of any server.
 
-    Each error is one line on stdout, FILE:LINE:COLUMN: WHAT, with what was probably meant. Every key is explained
-    in docs/declaration.md; plans/schema.json lets editors complete and check while you type.
+    Each error is one line on stdout, FILE:LINE:COLUMN: WHAT, with what was probably meant. A declaration without
+    errors may still raise concerns, each with its name and remedy: a key that is not acted upon yet, a server that
+    is in no plan. Every key is explained in docs/declaration.md; plans/schema.json lets editors complete and check
+    while you type.
 
-    Exit codes: 0 the declaration is well, 2 wrong usage, 3 it has errors.
+    Exit codes: 0 the declaration is well (with or without concerns), 2 wrong usage, 3 it has errors.
 
     \b
     Examples:
@@ -40,7 +42,10 @@ def validate(folder: Path | None, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_report(chosen, examined), ensure_ascii=False))
     elif examined.declaration is not None:
-        click.echo(f"{chosen}: {_sentence(_counts(examined.declaration))}, no errors")
+        for concern in examined.concerns:
+            click.echo(str(concern))
+        concerns = f", {_number(len(examined.concerns), 'concern')}" if examined.concerns else ""
+        click.echo(f"{chosen}: {_sentence(_counts(examined.declaration))}, no errors{concerns}")
     else:
         for finding in examined.findings:
             click.echo(str(finding))
@@ -83,7 +88,11 @@ def _sentence(counts: dict[str, int]) -> str:
 
 
 def _errors(examined: Examined) -> str:
-    return "1 error" if len(examined.findings) == 1 else f"{len(examined.findings)} errors"
+    return _number(len(examined.findings), "error")
+
+
+def _number(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def _report(folder: Path, examined: Examined) -> dict[str, Any]:
@@ -93,6 +102,7 @@ def _report(folder: Path, examined: Examined) -> dict[str, Any]:
         "valid": examined.declaration is not None,
         "counts": _counts(examined.declaration) if examined.declaration is not None else None,
         "findings": [_finding(finding) for finding in examined.findings],
+        "concerns": [_concern(concern) for concern in examined.concerns],
     }
     if examined.declaration is None:
         report |= DeclarationInvalid(f"{_errors(examined)} in {folder}").as_dict()
@@ -106,4 +116,16 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "column": finding.column,
         "message": finding.message,
         "suggestion": finding.suggestion,
+    }
+
+
+def _concern(concern: Concern) -> dict[str, Any]:
+    found = concern.finding
+    return {
+        "code": concern.code,
+        "file": found.file,
+        "line": found.line,
+        "column": found.column,
+        "message": found.message,
+        "remedy": concern.remedy,
     }

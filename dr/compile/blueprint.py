@@ -123,3 +123,4 @@ class FailoverBlueprint:
     storage_resource_group: str
     groups: tuple[GroupBlueprint, ...]
     tags: Mapping[str, str]
+    not_yet: tuple[str, ...] = ()  # what the plan declares and a run can't do yet: it may not be run without

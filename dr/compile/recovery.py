@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 
 from dr.compile import names
 from dr.compile.blueprint import (
@@ -13,7 +14,8 @@ from dr.compile.blueprint import (
     RecoveredServerBlueprint,
 )
 from dr.errors import NotFound, Refused
-from dr.model import Declaration, Disk, Firmware, HealthCheck, PlanGroup, Server
+from dr.model import Declaration, Disk, Firmware, HealthCheck, PlanGroup, RecoveryPlan, Server
+from dr.schema.waiting import WAITING
 
 
 def failover(declaration: Declaration, plan_name: str, run: str, selector: str, subscription: str) -> FailoverBlueprint:
@@ -41,7 +43,21 @@ def failover(declaration: Declaration, plan_name: str, run: str, selector: str, 
         storage_resource_group=names.vault_resource_group(declaration.site),
         groups=tuple(_group(declaration, group, plan_name, run, tags) for group in declaration.plans[plan_name].groups),
         tags=tags,
+        not_yet=tuple(_not_yet(declaration.plans[plan_name])),
     )
+
+
+def _not_yet(plan: RecoveryPlan) -> Iterator[str]:
+    """Name what the plan declares and a run can't do yet, with the capability that it waits for."""
+    for number, group in enumerate(plan.groups, 1):
+        for when, actions in (("before", group.before), ("after", group.after)):
+            for action in actions:
+                waits = WAITING[f"RecoveryPlan.groups[].{when}"]
+                yield f'action "{action.name}" {when} group {number} waits for a capability to come: {waits}'
+        for check in group.checks:
+            key = f"RecoveryPlan.groups[].checks[].{check.kind}"
+            if key in WAITING:
+                yield f'the {check.kind} check of "{check.server}" waits for a capability to come: {WAITING[key]}'
 
 
 def _plans_there_are(declaration: Declaration, plan_name: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dr.compile.blueprint import FailoverBlueprint, RecoveredServerBlueprint
+from dr.compile.limits import wrong_with_disk
 from dr.errors import LifeboatError, RunFailed, Unreachable
 from dr.failover.selection import Selection, candidate, kept
 from dr.vault.store import BlobStore
@@ -47,6 +48,7 @@ def require(blueprint: FailoverBlueprint, subscription: str, checks: Checks, now
     except LifeboatError as error:
         found = [Obstacle(f"the vault cannot be read: {error.message}", error.remedy or "make the vault reachable")]
     found += missing_networks(blueprint, subscription, checks.exists)
+    found += [Obstacle(what, "take it out of the plan, and do by hand what it does") for what in blueprint.not_yet]
     if found:
         lines = [f"{obstacle.what} (remedy: {obstacle.remedy})" for obstacle in found]
         raise PreflightFailed("\n".join([f"plan {blueprint.plan} cannot fail over:", *lines]))
@@ -93,6 +95,14 @@ def _mismatches(server: RecoveredServerBlueprint, point: Selection) -> Iterator[
             "choose a point that has it with --point, or take the disk out of the declaration",
         )
     declared = FIRMWARE_OF_GENERATION.get(server.generation)
+    booting = {disk.name for disk in server.disks if disk.lun is None}
+    for disk in point.disks:
+        wrong = wrong_with_disk(disk.size_bytes, boots=disk.name in booting, firmware=declared)
+        if wrong:
+            yield Obstacle(
+                f"{server.server}: disk {disk.name} of recovery point {point.point} {wrong}",
+                "choose a point from before it grew with --point, or take the disk out of the declaration",
+            )
     if declared and point.firmware in FIRMWARE_OF_GENERATION.values() and point.firmware != declared:
         yield Obstacle(
             f"{server.server}: the source boots by {point.firmware}, the declaration says {declared}",

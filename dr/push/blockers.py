@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from dr.compile.blueprint import ProtectionBlueprint
+from dr.compile.limits import wrong_with_disk
 from dr.errors import Refused
 from dr.push.facts import DiskFact, Facts
 from dr.push.unit import map_bytes, tracker_bytes
@@ -45,6 +46,9 @@ CATALOGUE: Mapping[str, tuple[bool, str, str]] = {
     "disk-unsupported": (True, "a declared device is stacked (LVM, md, multipath), memory or not a block device",
                          "declare the physical disks below it"),
     "disk-twice": (True, "two declared disks are one device", "declare each disk once"),
+    "disk-too-large": (True, "a disk is larger than Azure takes: 8 TiB, or to boot from 2,048 GiB by BIOS and 4,095 "
+                       "GiB by UEFI",
+                       "move its data to smaller disks; leave one that may be lost out of the declaration"),
     "firmware-differs": (True, "the server boots by another firmware than declared; the recovered VM would not boot",
                          "correct target.firmware"),
     "hardware-changed": (True, "the server is not the hardware that the installed agent belongs to: a recovered copy "
@@ -155,6 +159,11 @@ def _disks(protection: ProtectionBlueprint, facts: Facts) -> Iterator[Finding]:
     there = ", ".join(facts.other_disks) or "none was found"
     for name, disk in facts.disks.items():
         yield from _disk(name, disk, there)
+    for index, declared in enumerate(protection.disks):  # the first one boots
+        size_bytes = facts.disks[declared.name].size_bytes if declared.name in facts.disks else 0
+        wrong = wrong_with_disk(size_bytes, boots=index == 0, firmware=facts.firmware)
+        if wrong:
+            yield _finding("disk-too-large", f"{declared.name} {wrong}")
     counts = Counter(disk.node for disk in facts.disks.values() if disk.kind == "disk")
     for node, count in counts.items():
         if count > 1:

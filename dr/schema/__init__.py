@@ -4,8 +4,9 @@
 (`dr.schema.definition`) feeds validation, the editors' schema and the documentation.
 """
 
+from dr.schema.concerns import Concern
 from dr.schema.examine import Examined, examine
 from dr.schema.files import check, inspect, load
 from dr.schema.findings import Finding
 
-__all__ = ["Examined", "Finding", "check", "examine", "inspect", "load"]
+__all__ = ["Concern", "Examined", "Finding", "check", "examine", "inspect", "load"]

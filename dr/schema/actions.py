@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dr.schema.document import Path
-from dr.schema.findings import Finding, closest, quoted
+from dr.schema.findings import Finding, quoted, unknown
 from dr.schema.thing import Data, Estate, Thing, items, names
 
 
@@ -17,7 +17,10 @@ def check_actions(estate: Estate) -> Iterator[Finding]:
             name = action.get("name")
             if name in seen:
                 place = plan.where((*seen[name], "name"))
-                yield plan.finding((*path, "name"), f"action {quoted(name)} is declared twice (first at {place})")
+                yield plan.finding(
+                    (*path, "name"),
+                    f"action {quoted(name)} is declared twice (first at {place}); give one another name",
+                )
             elif isinstance(name, str):
                 seen[name] = path
             yield from _check_server(estate, plan, path, action)
@@ -42,16 +45,15 @@ def _check_server(estate: Estate, plan: Thing, path: Path, action: Data) -> Iter
     where, listed = (*path, "command", "server"), plan.listed_servers()
     if server not in listed:
         if not estate.known("Server", server):
-            meant = closest(server, listed) or closest(server, sorted(estate.names["Server"]))
-            yield plan.finding(where, f"unknown server {quoted(server)}", meant)
-        elif _whole(plan):
+            yield plan.finding(where, *unknown("server", server, estate.names["Server"], listed))
+        elif all(estate.known("Server", name) for name in listed) and _whole(plan):
             yield plan.finding(where, f"command on {quoted(server)}, which is not in the plan; add it to a group")
         return
     group, own = int(listed[server][1]), int(path[1])
     if group > own or (group == own and path[2] == "before"):
         moment = f"{path[2]} group {own + 1}"
-        message = f"command on {quoted(server)} {moment}, but the server is in group {group + 1}, which starts later"
-        yield plan.finding(where, message)
+        late = f"the server is in group {group + 1}, which has not started by then"
+        yield plan.finding(where, f"command on {quoted(server)} {moment}, but {late}; move the action behind it")
 
 
 def _whole(plan: Thing) -> bool:

@@ -20,7 +20,7 @@ import yaml
 
 from dr.schema.findings import Finding, quoted
 from dr.schema.scalars import Ambiguous, resolve
-from dr.schema.secret import is_secret
+from dr.schema.secret import WRITTEN_HERE, is_secret
 
 MAX_FILE_BYTES = 1 << 20
 MAX_DEPTH = 20
@@ -179,7 +179,7 @@ class _Reader:
             self.findings.append(Finding(self.file, *place, f"key {meaning.reason}"))
         if key in top.content:
             line, column = self._document.keys[(*top.path, key)]
-            message = f"{quoted(key)} is given twice (first at line {line}, column {column})"
+            message = f"{quoted(key)} is given twice (first at line {line}, column {column}); take one out"
             self.findings.append(Finding(self.file, *place, message))
             # The first one counts; the second is read for its own errors and dropped.
             key = _REPEATED + key
@@ -190,7 +190,10 @@ class _Reader:
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event, path)
         if len(self._open) >= MAX_DEPTH:
-            raise _StopReading(_start(event), f"nested deeper than {MAX_DEPTH} levels")
+            raise _StopReading(
+                _start(event),
+                f"nested deeper than {MAX_DEPTH} levels, which no declaration needs; check the indentation",
+            )
         content: dict[str, Any] | list[Any] = {} if isinstance(event, yaml.MappingStartEvent) else []
         self._open.append(_Open(path, content))
         return content
@@ -200,11 +203,22 @@ class _Reader:
             return event.value
         meaning = resolve(event.value)
         if isinstance(meaning, Ambiguous):
-            reason = "a plain value that YAML readers read differently; put it in quotes" if is_secret(path) else ""
+            reason = f"a plain value that YAML readers read differently; {WRITTEN_HERE}" if is_secret(path) else ""
             self.findings.append(Finding(self.file, *_start(event), reason or meaning.reason))
             self._document.bad.add(path)
             return event.value
         return meaning
+
+
+# What PyYAML says -> what helps.
+_HINTS = (
+    ("mapping values are not allowed", "put a value that holds a colon in quotes, and check the indentation"),
+    ("unexpected end of stream", "close the quote"),
+    ("expected ',' or", "close the bracket"),
+    ("could not find expected ':'", "a key is followed by a colon and a space"),
+    ("expected <block end>", "check the indentation"),
+    ("that cannot start any token", "put the value in quotes"),
+)
 
 
 def _events(text: str) -> Iterator[yaml.Event]:
@@ -222,7 +236,9 @@ def _syntax_error(file: str, text: str, error: yaml.YAMLError) -> Finding:
     if isinstance(error, yaml.reader.ReaderError):
         before = text[: error.position]
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-        return Finding(file, line, column, f"character U+{ord(text[error.position]):04X} is not allowed in YAML")
+        return Finding(
+            file, line, column, f"character U+{ord(text[error.position]):04X} is not allowed in YAML; take it out"
+        )
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
     lines = text.split("\n")
@@ -235,4 +251,6 @@ def _syntax_error(file: str, text: str, error: yaml.YAMLError) -> Finding:
     message = f"YAML: {problem}" + (f" {context}" if context else "")
     if begun is not None and (begun.line + 1, begun.column + 1) != (line, column):
         message += f" that begins at line {begun.line + 1}, column {begun.column + 1}"
+    hint = next((hint for said, hint in _HINTS if said in problem), "look for what is missing above this line")
+    message += f"; {hint}"
     return Finding(file, line, column, message)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dr.model import Declaration
 from dr.schema.actions import check_actions
 from dr.schema.build import build
+from dr.schema.concerns import Concern, find_concerns
 from dr.schema.definition import KINDS
 from dr.schema.document import Document, parse
 from dr.schema.findings import Finding, closest, quoted
@@ -35,10 +36,11 @@ _CHECKS: tuple[Callable[[Estate], Iterable[Finding]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """Either a declaration, or what is wrong with it."""
+    """Either a declaration and what concerns it raises, or what is wrong with it."""
 
     declaration: Declaration | None
     findings: tuple[Finding, ...]
+    concerns: tuple[Concern, ...] = ()
 
 
 def examine(sources: Mapping[str, bytes], *, folder: str = ".", unread: Sequence[Finding] = ()) -> Examined:
@@ -62,7 +64,7 @@ def examine(sources: Mapping[str, bytes], *, folder: str = ".", unread: Sequence
         findings += check(estate)
     if findings:
         return Examined(None, tuple(sorted(set(findings), key=str_order)))
-    return Examined(build(estate), ())
+    return Examined(build(estate), (), find_concerns(estate))
 
 
 def str_order(finding: Finding) -> tuple[str, int, int, str]:
@@ -134,10 +136,10 @@ def _kind(document: Document) -> tuple[str | None, list[Finding]]:
 def _check_number_of_sites(estate: Estate, folder: str) -> list[Finding]:
     sites = list(estate.of("Site"))
     if not sites and "Site" not in estate.unsure and not estate.names["Site"]:
-        return [Finding(folder, 1, 1, "no Site is declared; a declaration has exactly one")]
+        return [Finding(folder, 1, 1, "no Site is declared; a declaration has exactly one, add it")]
     return [
         site.document.finding(
-            ("kind",), f"a second Site; a declaration has exactly one (first at {sites[0].where(())})"
+            ("kind",), f"a second Site; a declaration has exactly one (first at {sites[0].where(())}); take one out"
         )
         for site in sites[1:]
     ]
@@ -152,7 +154,7 @@ def _check_names(estate: Estate) -> list[Finding]:
         key = (thing.kind, thing.name)
         if key in first:
             place = first[key].where(("name",))
-            message = f"{thing.kind} {quoted(thing.name)} is declared twice (first at {place})"
+            message = f"{thing.kind} {quoted(thing.name)} is declared twice (first at {place}); give one another name"
             findings.append(thing.finding(("name",), message))
         first.setdefault(key, thing)
     return findings

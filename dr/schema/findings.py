@@ -7,6 +7,7 @@ the same files print the same.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -43,7 +44,20 @@ def closest(word: str, candidates: Iterable[str]) -> str | None:
     matches = difflib.get_close_matches(_plain(word), list(plain), n=1, cutoff=0.6)
     # `Policy` is too short for the ratio, and still clear.
     matches += [candidate for candidate in plain if len(word) >= 4 and _plain(word) in candidate]
+    # So is `Standard_GRS`; `subscriptionId` has more than one key in it, and the longest is meant.
+    matches += sorted((c for c in plain if len(c) >= 3 and c in _plain(word)), key=len, reverse=True)
     return plain[matches[0]] if matches else None
+
+
+def unknown(what: str, word: str, known: Iterable[str], first: Iterable[str] = ()) -> tuple[str, str | None]:
+    """Return message and suggestion about a name that nothing has; the names in `first` are more likely meant."""
+    names = sorted(name for name in known if re.fullmatch("[a-z][a-z0-9-]*", name))  # refused names are not repeated
+    meant = closest(word, first) or closest(word, names)
+    message = f"unknown {what} {quoted(word)}"
+    if meant is None:
+        listed = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+        message += f"; there is {listed}" if names else "; none is declared"
+    return message, meant
 
 
 def _plain(word: str) -> str:

@@ -62,14 +62,17 @@ def _subnets(site: Thing, key: str, ranges: list[_Range]) -> Iterator[Finding]:
         name = subnet.get("name")
         if name is not None and name in first:
             place = site.where((key, "subnets", first[name], "name"))
-            yield site.finding((*path, "name"), f"subnet {quoted(name)} is declared twice (first at {place})")
+            yield site.finding(
+                (*path, "name"), f"subnet {quoted(name)} is declared twice (first at {place}); give one another name"
+            )
         elif name is not None:
             first[name] = index
         prefix, wrong = parse_network(subnet.get("prefix"))
         if wrong:
             yield site.finding((*path, "prefix"), f"prefix {wrong}")
         if prefix is not None:
-            ranges.append(_Range(f"subnet {quoted(name)}", (*path, "prefix"), prefix))
+            what = "the subnet" if name is None else f"subnet {quoted(name)}"
+            ranges.append(_Range(what, (*path, "prefix"), prefix))
 
 
 def _own_subnets(site: Thing, ranges: list[_Range]) -> Iterator[Finding]:
@@ -85,12 +88,15 @@ def _own_subnets(site: Thing, ranges: list[_Range]) -> Iterator[Finding]:
 def _misplaced(site: Thing, space: IPv4Network | None, ranges: list[_Range]) -> Iterator[Finding]:
     for index, part in enumerate(ranges):
         if space is not None and not part.network.subnet_of(space):
-            yield site.finding(part.path, f"{part.what} {part.network} lies outside the address space {space}")
+            yield site.finding(
+                part.path, f"{part.what} {part.network} lies outside the address space {space}; choose one inside"
+            )
         for other in ranges[:index]:
             if part.network.overlaps(other.network):
                 place = site.where(other.path)
                 yield site.finding(
-                    part.path, f"{part.what} {part.network} overlaps {other.what} {other.network} at {place}"
+                    part.path,
+                    f"{part.what} {part.network} overlaps {other.what} {other.network} at {place}; choose another",
                 )
 
 
@@ -113,11 +119,11 @@ def _check_vpn(site: Thing) -> Iterator[Finding]:
             message = (
                 f"network {prefix} of the site overlaps the address space {space}: no gateway could tell them apart"
             )
-            yield site.finding(path, message)
+            yield site.finding(path, message, remedy="choose other addresses for one")
         overlapped = next((other for other in seen if other.overlaps(prefix)), None)
         if overlapped is not None:
             place = site.where(seen[overlapped])
-            yield site.finding(path, f"network {prefix} of the site overlaps {overlapped} at {place}")
+            yield site.finding(path, f"network {prefix} of the site overlaps {overlapped} at {place}; take one out")
         seen.setdefault(prefix, path)
 
 
@@ -129,7 +135,7 @@ def _check_peer(site: Thing, vpn: Data) -> Iterator[Finding]:
     try:
         address = IPv4Address(text)
     except ValueError:
-        yield site.finding(path, f"peerAddress {quoted(text)} is not an IPv4 address")
+        yield site.finding(path, f"peerAddress {quoted(text)} is not an IPv4 address; it has four numbers of 0 to 255")
         return
     if any(address in network for network in _NOT_PUBLIC + [unusable for unusable, _ in _UNUSABLE]):
         yield site.finding(
@@ -144,12 +150,12 @@ def parse_network(text: object, smallest: int = SMALLEST) -> tuple[IPv4Network |
     try:
         network = IPv4Network(text, strict=False)
     except ValueError:
-        return None, f"{quoted(text)} is not an IPv4 network"
+        return None, f"{quoted(text)} is not an IPv4 network; write one such as 10.20.1.0/24"
     if str(network) != text:
         return None, f"{quoted(text)} has bits set behind its prefix length; write {network}"
     if not LARGEST <= network.prefixlen <= smallest:
         return None, f"{text} must be between /{LARGEST} and /{smallest}"
     for unusable, why in _UNUSABLE:
         if network.overlaps(unusable):
-            return None, f"{text} can't be used in Azure: {unusable} is for {why}"
+            return None, f"{text} can't be used in Azure: {unusable} is for {why}; choose another"
     return network, ""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dr.schema.definition.plan import MAX_SERVERS
 from dr.schema.document import Path
 from dr.schema.durations import seconds
-from dr.schema.findings import Finding, closest, quoted
+from dr.schema.findings import Finding, quoted, unknown
 from dr.schema.targets import subnets_by_name
 from dr.schema.thing import Data, Estate, Thing, items, names
 
@@ -32,14 +32,15 @@ def _check_members(estate: Estate, plan: Thing) -> Iterator[Finding]:
             count += 1
             path: Path = ("groups", group_index, "servers", index)
             if not estate.known("Server", name):
-                meant = closest(name, sorted(estate.names["Server"]))
-                yield plan.finding(path, f"unknown server {quoted(name)}", meant)
+                yield plan.finding(path, *unknown("server", name, estate.names["Server"]))
             elif name in seen:
                 first = f"first in group {int(seen[name][1]) + 1} at {plan.where(seen[name])}"
-                yield plan.finding(path, f"server {quoted(name)} is in the plan twice ({first})")
+                yield plan.finding(path, f"server {quoted(name)} is in the plan twice ({first}); take one out")
             seen.setdefault(name, path)
     if count > MAX_SERVERS:
-        yield plan.finding(("groups",), f"the plan has {count} servers; a recovery plan has at most {MAX_SERVERS}")
+        yield plan.finding(
+            ("groups",), f"the plan has {count} servers; a recovery plan has at most {MAX_SERVERS}; make two plans"
+        )
 
 
 def _check_objectives(estate: Estate, plan: Thing) -> Iterator[Finding]:
@@ -54,7 +55,7 @@ def _check_objectives(estate: Estate, plan: Thing) -> Iterator[Finding]:
         if policy is not None and every is not None and seconds(rpo) < seconds(every):
             message = (
                 f"rpo {rpo} is shorter than crashConsistentEvery {every} of policy {quoted(policy.name)}, which server"
-                f" {quoted(name)} has: it could not be kept"
+                f" {quoted(name)} has: it could not be kept; lengthen it, or make points more often"
             )
             yield plan.finding(("objectives", "rpo"), message)
             return
@@ -62,11 +63,13 @@ def _check_objectives(estate: Estate, plan: Thing) -> Iterator[Finding]:
 
 def _check_checks(estate: Estate, plan: Thing, group_index: int, group: Data) -> Iterator[Finding]:
     members = [name for _, name in names(group.get("servers"))]
+    # With an unknown member the check's server may be meant by it.
+    all_known = all(estate.known("Server", name) for name in members)
     seen: dict[tuple[object, ...], Path] = {}
     for index, check in items(group.get("checks")):
         path: Path = ("groups", group_index, "checks", index)
         server = check.get("server")
-        if server is not None and "servers" in group and server not in members:
+        if server is not None and "servers" in group and server not in members and all_known:
             yield _not_a_member(estate, plan, path, server, group_index, members)
         for kind in CHECK_KINDS:
             details = check.get(kind)
@@ -77,7 +80,9 @@ def _check_checks(estate: Estate, plan: Thing, group_index: int, group: Data) ->
                 yield from _closed_port(estate, plan, (*path, kind, "port"), server, port)
             identity = (server, kind, port, details.get("path"), details.get("command"))
             if identity in seen:
-                yield plan.finding(path, f"the same check is declared twice (first at {plan.where(seen[identity])})")
+                yield plan.finding(
+                    path, f"the same check is declared twice (first at {plan.where(seen[identity])}); take one out"
+                )
             seen.setdefault(identity, path)
 
 
@@ -96,11 +101,13 @@ def _not_a_member(
             message = (
                 f"check of {quoted(server)} in group {group_index + 1}, but the server is in group {other_index + 1}"
             )
-            return plan.finding(where, message)
+            return plan.finding(where, message, remedy="move it there")
     if not estate.known("Server", server):
-        meant = closest(server, members) or closest(server, sorted(estate.names["Server"]))
-        return plan.finding(where, f"unknown server {quoted(server)}", meant)
-    return plan.finding(where, f"check of {quoted(server)}, which is not in group {group_index + 1}")
+        return plan.finding(where, *unknown("server", server, estate.names["Server"], members))
+    message = (
+        f"check of {quoted(server)}, which is not in group {group_index + 1}; add the server or take the check out"
+    )
+    return plan.finding(where, message)
 
 
 def _closed_port(estate: Estate, plan: Thing, path: Path, name: str, port: int) -> Iterator[Finding]:

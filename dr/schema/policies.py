@@ -22,10 +22,10 @@ def _check_points(policy: Thing) -> Iterator[Finding]:
         return
     if retention is not None and 0 < seconds(retention) < seconds(every):
         message = f"retention {retention} is shorter than crashConsistentEvery {every}: there would often be no point"
-        yield policy.finding(("retention",), message)
+        yield policy.finding(("retention",), message, remedy="lengthen it")
     if threshold is not None and seconds(threshold) < seconds(every):
         message = f"rpoThreshold {threshold} is shorter than crashConsistentEvery {every}: it would always be exceeded"
-        yield policy.finding(("rpoThreshold",), message)
+        yield policy.finding(("rpoThreshold",), message, remedy="lengthen it")
 
 
 def _check_application_points(policy: Thing) -> Iterator[Finding]:
@@ -33,4 +33,4 @@ def _check_application_points(policy: Thing) -> Iterator[Finding]:
     if every is None or retention is None or seconds(every) < seconds(retention):
         return
     message = f"appConsistentEvery {every} must be less than retention {retention}: there would often be no such point"
-    yield policy.finding(("appConsistentEvery",), message)
+    yield policy.finding(("appConsistentEvery",), message, remedy="shorten it")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dr.schema.definition import KINDS
 from dr.schema.definition.words import Schema, every_key
+from dr.schema.waiting import WAITING
 
 _INTRODUCTION = """# The declaration: every key
 
@@ -65,7 +66,9 @@ def _kind(kind: str, definition: Schema) -> Iterator[str]:
     yield "| key | value | default | meaning |"
     yield "| --- | --- | --- | --- |"
     for key, shape, required in every_key(definition):
-        yield _row(key, _value(shape), "required" if required else _default(shape), shape["description"])
+        default, waits = "required" if required else _default(shape), WAITING.get(f"{kind}.{key}")
+        meaning = shape["description"] + (f" *Not acted upon yet; it waits for: {waits}.*" if waits else "")
+        yield _row(key, _value(shape), default, meaning)
     yield ""
 
 

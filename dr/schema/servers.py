@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from dr.model import FAILBACK_SUFFIX
 from dr.schema.document import Path
-from dr.schema.findings import Finding, closest, quoted
+from dr.schema.findings import Finding, quoted, unknown
 from dr.schema.keys import wrong_with_host_key
 from dr.schema.sites import wrong_address
 from dr.schema.thing import Data, Estate, Thing, items
@@ -35,8 +35,7 @@ def _check_references(estate: Estate, server: Thing) -> Iterator[Finding]:
         message = f"policy {quoted(policy)} is for failback only; name the policy of the way there"
         yield server.finding(("policy",), message, policy.removesuffix(FAILBACK_SUFFIX))
         return
-    meant = closest(policy, sorted(estate.names["ReplicationPolicy"]))
-    yield server.finding(("policy",), f"unknown policy {quoted(policy)}", meant)
+    yield server.finding(("policy",), *unknown("policy", policy, estate.names["ReplicationPolicy"]))
 
 
 def _check_ssh(server: Thing, reached: dict[tuple[object, ...], Thing]) -> Iterator[Finding]:
@@ -59,7 +58,7 @@ def _check_ssh(server: Thing, reached: dict[tuple[object, ...], Thing]) -> Itera
         other = reached[end_seen]
         place = other.where(("ssh", "address"))
         message = f'{ssh["address"]}:{ssh["port"]} is the SSH address of server "{other.name}" already ({place})'
-        yield server.finding(("ssh", "address"), message)
+        yield server.finding(("ssh", "address"), message, remedy="correct one of them")
     reached.setdefault(end_seen, server)
 
 
@@ -73,7 +72,7 @@ def _check_disks(server: Thing) -> Iterator[Finding]:
             path: Path = ("disks", index, key)
             if (key, value) in seen:
                 place = server.where(("disks", seen[(key, value)], key))
-                yield server.finding(path, f"{word} {quoted(value)} is declared twice (first at {place})")
+                yield server.finding(path, f"{word} {quoted(value)} is declared twice (first at {place}); take one out")
             seen.setdefault((key, value), index)
         device = disk.get("device")
         if device is not None and _PARTITION.fullmatch(device):

@@ -171,9 +171,11 @@ def _unknown_keys(document: Document, kind: str, path: Path, error: _Wrong) -> I
     for key in _unknown(error):
         where = f"in {_label(path)}" if path else f"of kind {kind}"
         # `{hunter2}` is a mapping too, with the secret as its key.
-        named = f"unknown key {where}, which has {_listed(known)}" if is_secret(path) else ""
-        message = named or f"unknown key {quoted(key)} {where}"
-        yield document.finding((*path, key), message, closest(key, known), at_key=True)
+        meant = closest(key, known)
+        message = f"unknown key {where}" if is_secret(path) else f"unknown key {quoted(key)} {where}"
+        if meant is None:
+            message += f"; it has {', '.join(known)}" + (f"; {WRITTEN_HERE}" if is_secret(path) else "")
+        yield document.finding((*path, key), message, meant, at_key=True)
 
 
 def _missing_key(document: Document, kind: str, path: Path, error: _Wrong) -> Iterator[Finding]:
@@ -192,8 +194,7 @@ def _not_exactly_one(document: Document, path: Path, error: _Wrong) -> Iterator[
         return
     names = [choice["required"][0] for choice in error.demand]
     found = [name for name in names if name in error.value]
-    misspelt = (closest(key, error.schema["properties"]) in names or is_secret(path) for key in _unknown(error))
-    if not found and any(misspelt):
+    if not found and _unknown(error):  # one of them is meant, and is reported
         return
     says = f"must have exactly one of {_listed(names)}; found {_listed(found) or 'none'}"
     yield document.finding(path, f"{_label(path)} {says}")
@@ -242,7 +243,7 @@ def _demand(error: _Wrong) -> str:
 _FIXED = {
     "minLength": "may not be empty",
     "minItems": "may not be empty",
-    "uniqueItems": "has the same item twice",
+    "uniqueItems": "has the same item twice; take one out",
 }
 _PLAIN = {"integer": "[0-9]+", "boolean": "true|false"}
 _TYPES = {
@@ -258,7 +259,7 @@ _COUNTED = {"maxLength": "characters", "maxItems": "items", "maxProperties": "ke
 def _wrong_type(value: Any, error: _Wrong) -> str:
     wanted, pattern = error.demand, error.schema.get("pattern")
     if value is None:
-        return f"has no value; it must be {_TYPES[wanted]}"
+        return f"has no value; it must be {_TYPES[wanted]}{_with(error)}"
     hint = ""
     if isinstance(value, int | Decimal) and pattern is not None and not re.search(pattern, _raw(value)):
         return f"must be {error.schema['patternErrorMessage']}; found {_describe(value)}"
@@ -267,8 +268,13 @@ def _wrong_type(value: Any, error: _Wrong) -> str:
     elif isinstance(value, str) and re.fullmatch(_PLAIN.get(wanted, "(?!)"), value):
         hint = "; write it without quotes"
     elif wanted == "array" and not isinstance(value, dict) and error.schema["items"].get("type") != "object":
-        hint = f"; write [{_raw(value)}]"
-    return f"must be {_TYPES[wanted]}; found {_describe(value)}{hint}"
+        hint = f"; write [{', '.join(_raw(value).replace(',', ' ').split())}]"
+    return f"must be {_TYPES[wanted]}{_with(error)}; found {_describe(value)}{hint}"
+
+
+def _with(error: _Wrong) -> str:
+    """Return which keys a mapping needs, for one that is no mapping at all."""
+    return f" with {_listed(error.schema['required'])}" if error.schema.get("required") else ""
 
 
 def _raw(value: Any) -> str:
@@ -305,6 +311,7 @@ def _repairs(value: str) -> Iterator[str]:
     """Yield what people often mean: capitals, spaces and underscores in names, a VM size without its prefix."""
     if len(value) > 60 or "PRIVATE KEY" in value:
         return
+    yield value.strip(" .")
     yield value.lower()
     yield re.sub(r"[ _.]+", "-", value.strip().lower())
     yield value.lower().replace(" ", "")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 from dr.schema.document import Path
-from dr.schema.findings import Finding, quoted
+from dr.schema.findings import Finding, closest, quoted
 from dr.schema.thing import Estate, Thing, items
 
 
@@ -32,11 +32,14 @@ def _check_listeners(site: Thing) -> Iterator[Finding]:
         yield from wrong_address(site, (*path, "address"), process.get("address"))
         if name is not None and name in named:
             place = site.where(("processServers", named[name], "name"))
-            yield site.finding((*path, "name"), f"process server {quoted(name)} is declared twice (first at {place})")
+            yield site.finding(
+                (*path, "name"),
+                f"process server {quoted(name)} is declared twice (first at {place}); give one another name",
+            )
         elif name is not None:
             named[name] = index
         if None not in listener and listener in taken:
-            message = f"{listener[0]}:{listener[1]} is taken by {taken[listener]}"
+            message = f"{listener[0]}:{listener[1]} is taken by {taken[listener]}; choose another port"
             yield site.finding((*path, "address"), message)
         taken.setdefault(listener, f'process server "{name}"')
 
@@ -47,13 +50,15 @@ def wrong_address(thing: Thing, path: Path, address: object) -> Iterator[Finding
         try:
             IPv4Address(address)
         except ValueError:
-            yield thing.finding(path, f"address {quoted(address)} is not an IPv4 address")
+            yield thing.finding(
+                path, f"address {quoted(address)} is not an IPv4 address; it has four numbers of 0 to 255"
+            )
 
 
 def _check_landing_zone(site: Thing) -> Iterator[Finding]:
     data, groups = site.data, site.section("resourceGroups")
-    if data.get("target") == "azure" and "subscription" not in data and not site.wrote(("subscription",)):
-        yield site.finding(("target",), 'target is azure, and this Site lacks the key "subscription"')
+    if data.get("target") == "azure" and not any(closest(key, ["subscription"]) for key in site.written()):
+        yield site.finding(("target",), 'target is azure, and this Site lacks the key "subscription"; add it')
     vault, other = groups.get("vault"), groups.get("site")
     if isinstance(vault, str) and isinstance(other, str) and vault.casefold() == other.casefold():
         message = (
@@ -61,7 +66,7 @@ def _check_landing_zone(site: Thing) -> Iterator[Finding]:
             " landing zone would delete the recovery points; choose another"
         )
         yield site.finding(("resourceGroups", "site"), message)
-    if "budget" in data and data.get("alerts") == [] and not site.wrote(("alerts",)):
+    if "budget" in data and data.get("alerts") == [] and "alerts" not in site.written():
         yield site.finding(("budget",), "a budget tells those in alerts, and there are none; add an address to alerts")
     yield from _check_alerts(site)
 
@@ -74,5 +79,5 @@ def _check_alerts(site: Thing) -> Iterator[Finding]:
             continue
         if address.casefold() in first:
             place = site.where(("alerts", first[address.casefold()]))
-            yield site.finding(("alerts", index), f"{quoted(address)} is given twice (first at {place})")
+            yield site.finding(("alerts", index), f"{quoted(address)} is given twice (first at {place}); take one out")
         first.setdefault(address.casefold(), index)

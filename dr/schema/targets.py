@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 from dr.schema.document import Path
-from dr.schema.findings import Finding, closest, quoted
+from dr.schema.findings import Finding, quoted, unknown
 from dr.schema.networks import parse_network
 from dr.schema.thing import Data, Estate, Thing, items
 from dr.schema.vm_sizes import most_data_disks, wrong_with_size
@@ -25,8 +25,7 @@ def check_targets(estate: Estate) -> Iterator[Finding]:
         target = server.section("target")
         name = target.get("subnet")
         if name is not None and not estate.known("subnet", name):
-            meant = closest(name, sorted(estate.names["subnet"]))
-            yield server.finding(("target", "subnet"), f"unknown subnet {quoted(name)}", meant)
+            yield server.finding(("target", "subnet"), *unknown("subnet", name, estate.names["subnet"]))
         yield from _check_address(server, target.get("address"), subnets.get(name or ""), used)
         yield from _check_name(server, machines)
         yield from _check_size(server, target)
@@ -51,24 +50,24 @@ def _check_address(
     try:
         address = IPv4Address(text)
     except ValueError:
-        yield server.finding(path, f"address {quoted(text)} is not an IPv4 address")
+        yield server.finding(path, f"address {quoted(text)} is not an IPv4 address; it has four numbers of 0 to 255")
         return
     if address in used:
         other = used[address]
-        message = f'address {address} is used twice (first by server "{other.name}" at {other.where(path)})'
+        message = (
+            f'address {address} is used twice (first by server "{other.name}" at {other.where(path)}); choose another'
+        )
         yield server.finding(path, message)
     used.setdefault(address, server)
     prefix, _ = parse_network(subnet.get("prefix")) if subnet is not None else (None, "")
     if subnet is None or prefix is None:
         return
     name = subnet.get("name")
+    free = f"take one from {prefix.network_address + 4} to {prefix.broadcast_address - 1}"
     if address not in prefix:
-        yield server.finding(path, f'address {address} lies outside subnet "{name}" {prefix}')
+        yield server.finding(path, f'address {address} lies outside subnet "{name}" {prefix}; {free}')
     elif int(address) - int(prefix.network_address) < 4 or address == prefix.broadcast_address:
-        message = (
-            f'address {address} is one of the five that Azure keeps in subnet "{name}" {prefix};'
-            f" take one from {prefix.network_address + 4} to {prefix.broadcast_address - 1}"
-        )
+        message = f'address {address} is one of the five that Azure keeps in subnet "{name}" {prefix}; {free}'
         yield server.finding(path, message)
 
 
@@ -79,7 +78,9 @@ def _check_name(server: Thing, machines: dict[str, Thing]) -> Iterator[Finding]:
     if name in machines:
         other = machines[name]
         place = other.where(("target", "name"))
-        message = f'target name {quoted(name)} is used twice (first by server "{other.name}" at {place})'
+        message = (
+            f'target name {quoted(name)} is used twice (first by server "{other.name}" at {place}); choose another'
+        )
         # Two servers of one name are reported as such.
         if other.name != server.name:
             yield server.finding(("target", "name"), message)
@@ -107,6 +108,7 @@ def _check_tags(server: Thing, target: Data) -> Iterator[Finding]:
     for key in target.get("tags", {}):
         # Azure's tag names don't know case: the second would replace the first.
         if key.lower() in lower:
-            message = f"tag {quoted(key)} is given already as {quoted(lower[key.lower()])}; case makes no difference"
-            yield server.document.finding(("target", "tags", key), message, at_key=True)
+            message = f"tag {quoted(key)} is given already as {quoted(lower[key.lower()])}"
+            remedy = "case makes no difference, take one out"
+            yield server.document.finding(("target", "tags", key), f"{message}; {remedy}", at_key=True)
         lower.setdefault(key.lower(), key)

@@ -33,9 +33,16 @@ class Thing:
         value = self.data.get(key)
         return value if isinstance(value, dict) else {}
 
-    def wrote(self, path: Path) -> bool:
-        """Return whether the key at `path` was written, also when its value was refused."""
-        return path in self.document.keys
+    def written(self) -> list[str]:
+        """Return the keys of the document that were written, also those whose value was refused."""
+        return [str(path[0]) for path in self.document.keys if len(path) == 1]
+
+    def at(self, path: Path) -> Any:
+        """Return the value at a path that exists."""
+        value: Any = self.document.data
+        for step in path:
+            value = value[step]
+        return value
 
     def listed_servers(self) -> dict[str, Path]:
         """Return the servers that a recovery plan names and where; for one that it names twice, the first place."""
@@ -45,8 +52,8 @@ class Thing:
                 listed.setdefault(name, ("groups", group_index, "servers", index))
         return listed
 
-    def finding(self, path: Path, message: str, suggestion: str | None = None) -> Finding:
-        return self.document.finding(path, message, suggestion)
+    def finding(self, path: Path, message: str, suggestion: str | None = None, *, remedy: str = "") -> Finding:
+        return self.document.finding(path, f"{message}; {remedy}" if remedy else message, suggestion)
 
     def where(self, path: Path) -> str:
         """Return `file:line` of a value, for messages that point at a second place."""

@@ -106,19 +106,26 @@ def sources(files: dict[str, str] | None = None) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Broken:
-    """The declaration above with a few edits, and all the errors that they must give, in order."""
+    """An estate with a few edits, and all the errors that they must give, in order."""
 
+    file: str  # of the folder `broken`
     title: str
+    estate: str  # "small": the one above; "whole": the one of folder `whole`, which uses every key
     edits: tuple[tuple[str, str, str], ...]  # file, text, what replaces it
     errors: tuple[str, ...]
 
     def files(self) -> dict[str, str]:
         """Return the broken files; an edit that finds nothing to replace is a mistake in the test."""
-        files = dict(FILES)
+        files = dict(FILES) if self.estate == "small" else whole_files()
         for file, text, by in self.edits:
             assert text in files[file], (self.title, text)
             files[file] = files[file].replace(text, by)
         return files
+
+
+def whole_files() -> dict[str, str]:
+    """Return the files of the estate that uses every key."""
+    return {file.name: file.read_text() for file in (Path(__file__).parent / "whole").glob("*.yaml")}
 
 
 def broken() -> list[Broken]:
@@ -127,5 +134,5 @@ def broken() -> list[Broken]:
     for file in sorted((Path(__file__).parent / "broken").glob("*.yaml")):
         for case in yaml.safe_load(file.read_text()):
             edits = tuple((edit["file"], edit["replace"], edit["by"]) for edit in case["edits"])
-            cases.append(Broken(case["title"], edits, tuple(case["errors"])))
+            cases.append(Broken(file.name, case["title"], case.get("estate", "small"), edits, tuple(case["errors"])))
     return cases

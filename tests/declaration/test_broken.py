@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from dr.schema import examine
@@ -19,7 +21,19 @@ def test_broken_declaration(case: Broken) -> None:
 
 def test_there_are_many_and_no_two_alike() -> None:
     assert len(CASES) >= 40
-    assert len({case.title for case in CASES}) == len({(case.edits, case.errors) for case in CASES}) == len(CASES)
+    assert len({case.title for case in CASES}) == len(CASES)
+    assert len({(case.estate, case.edits, case.errors) for case in CASES}) == len(CASES)
+
+
+# How a message says what to do: what the value must be, what it lacks, what was meant, or a remedy behind a semicolon.
+SAYS_WHAT_TO_DO = re.compile(r"; \w|\bmust\b|lacks the key|may not be empty|did you mean|exactly one")
+
+
+@pytest.mark.parametrize("file", sorted(str(case) for case in {case.file for case in CASES}))
+def test_every_message_has_a_place_and_says_what_to_do(file: str) -> None:
+    for error in (error for case in CASES if case.file == file for error in case.errors):
+        assert re.match(r"(plans|[a-z]+\.yaml):[1-9][0-9]*:[1-9][0-9]*: ", error), error
+        assert SAYS_WHAT_TO_DO.search(error), error
 
 
 def test_the_estate_is_well() -> None:
@@ -56,7 +70,7 @@ def test_a_plan_has_100_servers_at_most() -> None:
     hundred = ", ".join(f"s{i}" for i in range(4, 104))
     assert errors_of(servers=many_servers(100), plans=plan.format(hundred)) == []
     assert errors_of(servers=many_servers(101), plans=plan.format(f"{hundred}, s104")) == [
-        "plans.yaml:4:3: the plan has 101 servers; a recovery plan has at most 100"
+        "plans.yaml:4:3: the plan has 101 servers; a recovery plan has at most 100; make two plans"
     ]
 
 

@@ -73,7 +73,7 @@ def test_folder_that_is_missing_empty_or_a_file(plans: Path) -> None:
 def test_files_without_a_document_declare_nothing(plans: Path) -> None:
     for name in FILES:
         (plans / name).write_text("# to be written\n---\n")
-    assert lines(plans) == ["plans:1:1: no Site is declared; a declaration has exactly one"]
+    assert lines(plans) == ["plans:1:1: no Site is declared; a declaration has exactly one, add it"]
 
 
 def test_files_that_would_be_passed_over_are_named(plans: Path) -> None:

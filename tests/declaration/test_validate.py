@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from dr.schema import load, publish
-from tests.declaration.estate import FILES, broken
+from tests.declaration.estate import FILES, broken, whole_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,7 +65,40 @@ def test_json_of_a_well_declaration(tmp_path: Path) -> None:
         "valid": True,
         "counts": {"sites": 1, "replication_policies": 1, "servers": 2, "disks": 3, "recovery_plans": 1},
         "findings": [],
+        "concerns": [],
     }
+
+
+def test_concerns_are_lines_on_stdout_and_leave_exit_code_0(tmp_path: Path) -> None:
+    write(tmp_path / "plans", FILES | {"plans.yaml": "kind: RecoveryPlan\nname: shop\ngroups: [{servers: [db1]}]\n"})
+    run = validate("plans", cwd=tmp_path)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.splitlines() == [
+        'plans/servers.yaml:2:7: server-in-no-plan: server "web1" is in no recovery plan: no run recovers it'
+        " (remedy: add it to a group of a RecoveryPlan)",
+        "plans: 1 site, 1 replication policy, 2 servers, 3 disks, 1 recovery plan, no errors, 1 concern",
+    ]
+
+
+def test_json_of_concerns(tmp_path: Path) -> None:
+    write(tmp_path / "plans", whole_files())
+    found = report(validate("plans", "--json", cwd=tmp_path))
+    assert (found["valid"], found["findings"]) == (True, [])
+    assert found["concerns"][0] == {
+        "code": "not-acted-upon",
+        "file": "plans/plans.yaml",
+        "line": 3,
+        "column": 1,
+        "message": '"objectives" is checked and kept, and nothing is done with it yet',
+        "remedy": "don't rely on it before this comes: drills and their evidence",
+    }
+
+
+def test_the_schema_of_the_output_knows_every_concern() -> None:
+    schema = json.loads((ROOT / "docs/formats/validate.schema.json").read_text())
+    known = schema["properties"]["concerns"]["items"]["properties"]["code"]["enum"]
+    code = (ROOT / "dr/schema/concerns.py").read_text()
+    assert set(known) == set(re.findall(r'^ +"([a-z-]+)",$', code, re.MULTILINE))
 
 
 def test_errors_are_lines_on_stdout_and_exit_code_3(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,8 +11,8 @@ from dr import model
 from dr.schema import examine
 from dr.schema.definition import KINDS
 from dr.schema.definition.words import every_key
+from tests.declaration.estate import whole_files
 
-FOLDER = Path(__file__).parent / "whole"
 HOST_KEYS = (
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFqQGZfObRoABjBxiZVU26D65DtuZ0jWDpGyFBzlIRUE",
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g",
@@ -29,7 +28,7 @@ EXPRESS_ROUTE = f"""\
 
 def whole(*edits: tuple[str, str]) -> dict[str, bytes]:
     """Return the files with some texts replaced."""
-    files = {file.name: file.read_text() for file in FOLDER.glob("*.yaml")}
+    files = whole_files()
     for old, new in edits:
         assert sum(old in text for text in files.values()) == 1, old
         files = {name: text.replace(old, new) for name, text in files.items()}
@@ -37,7 +36,7 @@ def whole(*edits: tuple[str, str]) -> dict[str, bytes]:
 
 
 def by_express_route() -> dict[str, bytes]:
-    text = (FOLDER / "site.yaml").read_text()
+    text = whole_files()["site.yaml"]
     vpn = text[text.index("  vpn:\n") : text.index("privateDnsZone")]
     return whole((vpn, EXPRESS_ROUTE))
 

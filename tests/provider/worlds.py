@@ -138,7 +138,14 @@ class Surroundings:
         return Session(warn=self.warnings.append)
 
 
-def add_point(store: MemoryBlobStore, number: int, *, content: bytes = b"\1" * 512, server: str = "shop1") -> Manifest:
+def add_point(
+    store: MemoryBlobStore,
+    number: int,
+    *,
+    content: bytes = b"\1" * 512,
+    server: str = "shop1",
+    size_bytes: int = 1 << 20,  # of the disk, as the manifest says it; the blob stays small
+) -> Manifest:
     """Write a replica's page, snapshot it and store a manifest of it."""
     blob, digests = f"{server}/os.vhd", f"{server}/os.digests"
     if number == 1:
@@ -146,7 +153,13 @@ def add_point(store: MemoryBlobStore, number: int, *, content: bytes = b"\1" * 5
         store.create_pages("replicas", digests, 512, {})
     store.write_pages("replicas", blob, 0, content)
     disk = DiskPoint(
-        "os", 1 << 20, blob, store.snapshot("replicas", blob), digests, store.snapshot("replicas", digests), "00" * 32
+        "os",
+        size_bytes,
+        blob,
+        store.snapshot("replicas", blob),
+        digests,
+        store.snapshot("replicas", digests),
+        "00" * 32,
     )
     cut = NOW - timedelta(minutes=60 - number)
     point = Manifest(

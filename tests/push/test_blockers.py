@@ -31,6 +31,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("disk-unsupported", {"disks": {"os": replace(DISK, kind="stacked")}}),
     ("disk-unsupported", {"disks": {"os": replace(DISK, size_bytes=0)}}),
     ("disk-twice", {"disks": {"os": DISK, "data": DISK}}),
+    ("disk-too-large", {"disks": {"os": replace(DISK, size_bytes=2049 * GIB)}}),
     ("firmware-differs", {"firmware": "uefi"}),
     ("clock-skew", {"clock_skew_seconds": -301.0}),
     ("space-root", {"free_bytes": {"/": 1 << 20, "/run": GIB}}),

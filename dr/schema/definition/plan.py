@@ -93,8 +93,8 @@ _ACTION = mapping(
                 "url": text(
                     "Address, where it is no secret.",
                     '^https?://[^\\s/?#@"<>]+[^\\s?#@"<>]*$',
-                    "an address that begins with https:// or http://, without user, query and fragment; where it holds"
-                    " a key or a token, name its place with urlFrom",
+                    "an https:// or http:// address without user, query and fragment; one that is a secret is named by"
+                    " its place, with urlFrom",
                 ),
                 "urlFrom": secret("The address, where whoever knows it may call it."),
             },

@@ -30,8 +30,8 @@ SUBNET_NAME_LENGTH = 40
 
 # Azure gives a subnet of these names a meaning, whatever their case.
 _RESERVED_SUBNETS = [
-    refused("^(?i:gatewaysubnet)$", "can't be declared here: it is made from gateway.prefix"),
-    refused("^(?i:azurebastionsubnet)$", "can't be declared here: it is made from bastion.prefix"),
+    refused("^(?i:gatewaysubnet)$", "can't be declared: it is made from gateway.prefix; take it out"),
+    refused("^(?i:azurebastionsubnet)$", "can't be declared: it is made from bastion.prefix; take it out"),
     refused(
         "^(?i:azurefirewall(management)?subnet|routeserversubnet)$",
         "can't be declared: Azure keeps that name for a service that Lifeboat doesn't use; choose another",

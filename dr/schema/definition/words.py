@@ -92,6 +92,8 @@ def truth(description: str, *, default: bool) -> Schema:
 
 def duration(description: str, least: str, most: str, default: str | None = None) -> Schema:
     says = "a whole number and its unit, s, m, h or d, for example 5m"
+    if default is None:
+        says += ", or left out"
     shape = text(description, durations.PATTERN, says) | {"x-atLeast": least, "x-atMost": most}
     return shape if default is None else shape | {"default": default}
 
