@@ -25,7 +25,8 @@ import mmap
 import os
 from typing import List, Tuple, Union
 
-CHUNK_BYTES = 65536
+from dr.journal.chunk import CHUNK_BYTES
+
 CHUNK_SECTORS = CHUNK_BYTES // 512
 
 CLEAN, DIRTY, SENT, UNREAD, DUE = 0, 1, 2, 3, 4

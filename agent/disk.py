@@ -15,14 +15,14 @@ import stat
 from dataclasses import dataclass
 from typing import Iterable, Iterator, List, Tuple
 
-from agent.chunk_map import CHUNK_BYTES, Run
+from agent.chunk_map import Run
 from dr.errors import LifeboatError, NotFound
 from dr.journal import MAX_RECORD_BYTES, SegmentWriter
+from dr.journal.chunk import CHUNK_BYTES, any_set
 
 BATCH_CHUNKS = 64  # one segment's payload, 4 MiB
 BUFFERS = 3
 
-_ZEROS = bytes(CHUNK_BYTES)
 _RECORD_CHUNKS = MAX_RECORD_BYTES // CHUNK_BYTES
 
 Piece = Tuple[int, int, "bytes | None"]
@@ -159,9 +159,8 @@ def _extent(buffer: mmap.mmap, start: int, length: int) -> Tuple[int, bool]:
 
 
 def _is_zero(buffer: mmap.mmap, start: int, length: int) -> bool:
-    end = min(start + CHUNK_BYTES, length)
-    part = buffer[start:end]  # a copy, and still far faster than comparing through a memoryview
-    return part == (_ZEROS if end - start == CHUNK_BYTES else bytes(end - start))
+    # A copy, and still far faster than comparing through a memoryview.
+    return not any_set(buffer[start : min(start + CHUNK_BYTES, length)])
 
 
 def pack(writer: SegmentWriter, pieces: "Iterator[Piece] | List[Piece]", *, leave_out_zeros: bool) -> SegmentWriter:

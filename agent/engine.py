@@ -19,6 +19,7 @@ from agent import log, state, tracker
 from agent.bpf_marks import MarksConfig
 from agent.bpf_program import plan
 from agent.chunk_map import ChunkMap, chunks_of, map_file
+from agent.comparing import Digests
 from agent.config import Config
 from agent.control import Barrier, Control, CutRequest
 from agent.cut import Cutter
@@ -200,6 +201,8 @@ class Engine:
             lambda: links[self._sender.link.address] if self._replication.sending else None,
             self._wake,
         )
+        comparing = {address: Link(address, context) for address in config.process_servers}
+        self._replication.digests = Digests(config.server, lambda: comparing[self._sender.link.address])
         self._control = Control(
             config.server, config.configuration_server, context, lambda: self._status.document, self._wake
         )

@@ -7,7 +7,7 @@ from typing import Dict, Optional
 
 from dr.errors import LifeboatError
 
-_WAIT = "nothing to do: the agent sends the disks again; no new recovery point is claimed until that ends"
+_WAIT = "nothing to do: the agent compares the disks and sends what differs; no new recovery point is claimed before"
 
 REMEDIES = {
     # why a resync runs

@@ -6,17 +6,20 @@ Rules kept here:
   round's.
 - The ring is drained whether or not anything can be sent; what can't be sent stays marked in the maps.
 - What might have been missed leads to `resync` with a named reason; the session says so on disk before the maps do.
+- A resync reads everything and sends what differs from the replica (`comparing`), all disks side by side.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Deque, Dict, List, Mapping, Optional, Tuple
 
 from agent import log, state
-from agent.chunk_map import CHUNK_BYTES, CHUNK_SECTORS, DIRTY, DUE, UNREAD, ChunkMap
+from agent.chunk_map import CHUNK_SECTORS, DIRTY, DUE, UNREAD, ChunkMap
+from agent.comparing import Digests, differing
 from agent.disk import BATCH_CHUNKS, DiskIdentity, DiskReader, Piece, pack
 from agent.follower import Position
 from agent.ledger import Batch, Ledger
@@ -26,6 +29,7 @@ from agent.sender import CutParcel, Opened, Parcel, Sender, SenderState
 from agent.state import Positions, Session
 from agent.tracker import Tracker
 from dr.journal import SegmentHeader, SegmentKind, SegmentWriter
+from dr.journal.chunk import CHUNK_BYTES
 
 QUEUED_PARCELS = 4
 PACKERS = 2
@@ -54,12 +58,16 @@ class Replication:
         self._by_device = {reader.disk.kernel_device: maps[name] for name, reader in readers.items()}
         self._pool = ThreadPoolExecutor(PACKERS, thread_name_prefix="packer")
         self._cursors: Dict[str, int] = {}
+        self._turns: Deque[str] = deque(maps)
         self._next_round = 0.0
         self._next_certificate = 0.0
         self._pause = SHORTEST_ROUND_SECONDS
         self._round_found = False
         self._next_resync = 0.0
         self._last_position: Optional[Position] = None
+        self._opened_with = (0, 0)  # the stream's next and received sequence
+        self._comparable_from: Optional[int] = None  # the position that the replica's digests must be of
+        self.digests: Optional[Digests] = None
         self.session = session
         self.positions = positions
         self.ledger = Ledger(maps)
@@ -118,6 +126,7 @@ class Replication:
             chunks.forget_all()
         self.lost = None
         self._cursors.clear()
+        self._comparable_from = None
         self._change(resync_pending=False)
 
     # -- what happened elsewhere --------------------------------------------------------------------------------
@@ -150,13 +159,16 @@ class Replication:
         positions = self.positions
         if not self.session.started:
             self._decide(opened)
-        elif opened.replica_sequence < positions.get("stored_sequence"):
+        elif opened.replica_sequence < positions.get("stored_sequence") and not self._resync_since_it_went_back:
             told = positions.get("stored_sequence")
             what = f"the replica holds segments up to {opened.replica_sequence}, {told} was acknowledged as stored"
             self.resync(reason("store-went-back", what))
         positions.set("stored_sequence", min(positions.get("stored_sequence"), opened.replica_sequence))
         positions.set("writer_epoch", opened.writer_epoch)
         positions.set("next_sequence", opened.next_sequence)
+        # Numbers of a void spool are never used again, so the next one says nothing about what can still be stored.
+        self._opened_with = (opened.next_sequence, opened.received_sequence)
+        self._comparable_from = None
         log.say(f"stream: writer epoch {opened.writer_epoch}, next segment {opened.next_sequence}")
         self.sender.go()
 
@@ -178,12 +190,20 @@ class Replication:
         if position.store_went_back:
             if positions.get("went_back_epoch") != epoch:
                 positions.set("went_back_epoch", epoch)
-                positions.set("stored_sequence", 0)
                 self.resync(reason("store-went-back", "the store forgot what it had acknowledged as stored"))
+                if self.sender is not None:
+                    self.sender.reopen()  # there may be nothing to send, and this writer answers no more
             return
         if position.stored > positions.get("stored_sequence"):
             positions.set("stored_sequence", position.stored)
         self.ledger.stored(position.stored)
+
+    @property
+    def _resync_since_it_went_back(self) -> bool:
+        """Tell whether the writer that is over said so already. (`stored_sequence` stays, for the next one to see.)"""
+        why, positions = self.session.reason, self.positions
+        begun = self.session.mode == "resync" and why is not None and why["code"] == "store-went-back"
+        return begun and positions.get("went_back_epoch") == positions.get("writer_epoch")
 
     # -- sending -----------------------------------------------------------------------------------------------
 
@@ -205,11 +225,9 @@ class Replication:
         return fed
 
     def _next_batch(self) -> Optional[Batch]:
-        for name in self._maps:
-            batch, _ = self.ledger.take(name, UNREAD, self._cursors.get(f"unread {name}", 0), BATCH_CHUNKS)
+        if self.session.mode != "delta" and (self.session.fresh_replica or self._comparable()):
+            batch = self._next_unread()
             if batch is not None:
-                last = batch.runs[-1]
-                self._cursors[f"unread {name}"] = last[0] + last[1]
                 return batch
         if not self.ledger.has_room or not self._round_running():
             return None
@@ -222,6 +240,28 @@ class Replication:
             self._cursors[name] = chunks.chunks
         self._end_round()
         return None
+
+    def _next_unread(self) -> Optional[Batch]:
+        for _ in self._maps:
+            name = self._turns[0]
+            self._turns.rotate(-1)
+            batch, _ = self.ledger.take(name, UNREAD, self._cursors.get(f"unread {name}", 0), BATCH_CHUNKS)
+            if batch is not None:
+                last = batch.runs[-1]
+                self._cursors[f"unread {name}"] = last[0] + last[1]
+                return batch
+        return None
+
+    def _comparable(self) -> bool:
+        """Tell whether the replica's digests may be compared with: nothing older of an unread chunk is on its way."""
+        assert self.sender is not None and self.digests is not None
+        positions = self.positions
+        if self._comparable_from is None and self.sender.queued == 0:
+            opened_next, received = self._opened_with
+            next_sequence = positions.get("next_sequence")
+            self._comparable_from = received if next_sequence == opened_next else next_sequence - 1
+            self.digests.as_of(positions.get("writer_epoch"), self._comparable_from)
+        return self._comparable_from is not None and positions.get("stored_sequence") >= self._comparable_from
 
     def _round_running(self) -> bool:
         if all(name in self._cursors for name in self._maps):
@@ -252,7 +292,10 @@ class Replication:
     def _pack(self, batch: Batch) -> SegmentWriter:
         pieces = self._readers[batch.disk].pieces(batch.runs)
         writer = SegmentWriter(SegmentHeader(0, 0, batch.disk, SegmentKind.DATA))
-        return pack(writer, pieces, leave_out_zeros=self.session.fresh_replica and batch.state == UNREAD)
+        unread, fresh = batch.state == UNREAD, self.session.fresh_replica
+        if unread and not fresh and self.digests is not None:
+            pieces = differing(pieces, self.digests.of(batch))
+        return pack(writer, pieces, leave_out_zeros=unread and fresh)
 
     # -- for a cut ---------------------------------------------------------------------------------------------
 

@@ -56,6 +56,7 @@ class Opened:
 
     writer_epoch: int
     next_sequence: int
+    received_sequence: int
     stored_sequence: int
     replica_sequence: int
 
@@ -260,7 +261,12 @@ class Sender:
         attempt = 0
         while True:
             try:
-                body = {"protection_epoch": self._epoch, "next_sequence": next_sequence, **self._opening}
+                body = {
+                    "protection_epoch": self._epoch,
+                    "next_sequence": next_sequence,
+                    "stored_sequence": self._positions.get("stored_sequence"),
+                    **self._opening,
+                }
                 answer = self.link.request("POST", f"{self._path}/stream", body, seconds=OPEN_SECONDS)
                 if answer.ok:
                     return _opened(answer.body)
@@ -289,7 +295,7 @@ class Sender:
 
 def _opened(body: Dict[str, Any]) -> Opened:
     try:
-        names = ("writer_epoch", "next_sequence", "stored_sequence", "replica_sequence")
+        names = ("writer_epoch", "next_sequence", "received_sequence", "stored_sequence", "replica_sequence")
         return Opened(*(counter(body[name]) for name in names))
     except (KeyError, TypeError, ValueError) as error:
         raise Unreachable(f"the answer to the stream is not understood: {error!r}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -21,6 +22,8 @@ from dr.vault.batch import DiskSpec
 MAX_BODY_BYTES = 8 << 20
 MAX_WAIT_SECONDS = 30
 MAX_DISKS = 64
+MAX_DIGESTS = 4096  # entries of one answer: 256 MiB of disk
+MAX_CHUNKS = 1 << 40
 UPLOADS = 4  # of one server at a time; bounds the memory that one agent may take
 
 FindWriter = Callable[[str], ServerWriter | None]
@@ -46,8 +49,10 @@ def application(site: str, find: FindWriter, all_writers: Callable[[], list[Serv
 
     async def open_stream(request: web.Request) -> web.Response:
         writer = writer_for(request)
-        stream, next_sequence = parse_open(await https.read_json(request))
-        return web.json_response(asdict(await writer.open_stream(stream, next_sequence)))
+        document = await https.read_json(request)
+        stream, next_sequence = parse_open(document)
+        told_stored = number(document.get("stored_sequence", 0), "stored_sequence")
+        return web.json_response(asdict(await writer.open_stream(stream, next_sequence, told_stored)))
 
     async def put_segment(request: web.Request) -> web.Response:
         writer = writer_for(request)
@@ -65,6 +70,17 @@ def application(site: str, find: FindWriter, all_writers: Callable[[], list[Serv
         wait = number(request.query.get("wait", "0"), "wait")
         return web.json_response(position_document(await writer.wait_stored(after, min(wait, MAX_WAIT_SECONDS))))
 
+    async def get_digests(request: web.Request) -> web.Response:
+        writer, query = writer_for(request), request.query
+        entries = await writer.digests(
+            request.match_info["disk"],
+            number(query.get("first"), "first", highest=MAX_CHUNKS),
+            number(query.get("count"), "count", lowest=1, highest=MAX_DIGESTS),
+            writer_epoch=number(query.get("writer_epoch"), "writer_epoch", lowest=1),
+            stored=number(query.get("stored"), "stored"),
+        )
+        return web.json_response({"entries": base64.b64encode(entries).decode()})
+
     async def get_status(request: web.Request) -> web.Response:
         https.demand_role(request, "operator", "server")
         return web.json_response({"servers": {w.server: report_document(w.report()) for w in all_writers()}})
@@ -72,6 +88,7 @@ def application(site: str, find: FindWriter, all_writers: Callable[[], list[Serv
     app.router.add_post("/v1/servers/{server}/stream", open_stream)
     app.router.add_put("/v1/servers/{server}/segments/{epoch}/{sequence}", put_segment)
     app.router.add_get("/v1/servers/{server}/position", get_position)
+    app.router.add_get("/v1/servers/{server}/digests/{disk}", get_digests)
     app.router.add_get("/v1/status", get_status)
     return app
 

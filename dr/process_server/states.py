@@ -94,5 +94,6 @@ class Opened:
 
     writer_epoch: int
     next_sequence: int
+    received_sequence: int
     stored_sequence: int
     replica_sequence: int

@@ -53,6 +53,7 @@ class ServerWriter:
         self._stream: Stream | None = None
         self._replica: ReplicaSet | None = None
         self._retake = False  # the spool may hold what was received, and no replica is open
+        self._went_back = False  # the store did, and its digests are still to be distrusted
         self._waiting: deque[Spooled] = deque()
         self._next = self._received = self._stored = 0
         self._last_digest = b""
@@ -81,19 +82,26 @@ class ServerWriter:
 
     # What the API asks for
 
-    async def open_stream(self, asked: Stream, next_sequence: int) -> Opened:
-        """Become or stay the writer and return where the agent goes on; errors as `ReplicaSet.open`."""
+    async def open_stream(self, asked: Stream, next_sequence: int, told_stored: int = 0) -> Opened:
+        """Become or stay the writer and return where the agent goes on; errors as `ReplicaSet.open`.
+
+        `told_stored` is what the agent was told `stored`: a replica behind it is one whose store went back.
+        """
         async with self._intake, self._step:
             self._refuse_older(asked)
             if not await self._still_holding(asked):
                 await self._take(asked)
-            assert self._stream is not None
+            assert self._stream is not None and self._replica is not None
+            if self._went_back or self._stored < told_stored:
+                # The agent learns of it by this answer and will compare: by then digests must promise nothing.
+                await self._in_vault(self._replica.distrust)
+                self._went_back = False
             self._next = max(next_sequence, self._received + 1)
             self._last_digest = b""
             log.info(
                 "stream opened server=%s writer_epoch=%d next=%d", self.server, self._stream.writer_epoch, self._next
             )
-            return Opened(self._stream.writer_epoch, self._next, self._stored, self._stored)
+            return Opened(self._stream.writer_epoch, self._next, self._received, self._stored, self._stored)
 
     async def append(self, protection_epoch: int, sequence: int, writer_epoch: int, segment: bytes) -> Position:
         """Keep a segment durably, then answer.
@@ -129,6 +137,25 @@ class ServerWriter:
         return Position(
             self._received, self._stored, self._stream.writer_epoch, went_back, self._last_point, self._skipped
         )
+
+    async def digests(self, disk: str, first: int, count: int, *, writer_epoch: int, stored: int) -> bytes:
+        """Return digest entries of the replica, once everything up to `stored` is in it.
+
+        Raises `Conflict` `writer-changed` or `not-yet-stored`, and what `ReplicaSet.digests` raises.
+        """
+        async with self._step:
+            stream = self._stream
+            if stream is None or self._replica is None or self._state not in LIVE:
+                raise self._closed()
+            if writer_epoch != stream.writer_epoch:
+                raise writer_changed(self.server, f"writer epoch {writer_epoch} is over, it is {stream.writer_epoch}")
+            if self._stored < stored:
+                raise Conflict(
+                    f"{self.server}: {self._stored} is stored, digests as of {stored} were asked for",
+                    code="not-yet-stored",
+                    remedy="ask again when the position says so",
+                )
+            return await self._in_vault(partial(self._replica.digests, disk, first, count))
 
     async def wait_stored(self, stored_after: int, seconds: float) -> Position:
         """Return the position when more than `stored_after` is stored, the state ends, or the time is over."""
@@ -206,6 +233,7 @@ class ServerWriter:
             await self._in_vault(self._replica.check_lease)
         except Conflict as error:
             if error.code == "store-went-back":
+                self._went_back = True
                 await self._in_thread(partial(self._spool.wipe, self.server))
             return False
         self._become(WriterState.WRITING, "")
@@ -239,6 +267,7 @@ class ServerWriter:
         if taken.voided:
             log.warning("spool void server=%s segments=%d why=%s", self.server, taken.voided, taken.why_void)
         if self._stored < told or taken.went_back:
+            self._went_back = True
             log.warning("store went back server=%s position=%d stored=%d", self.server, self._stored, told)
         self._notify()
 
@@ -255,6 +284,7 @@ class ServerWriter:
                 voided = await self._in_thread(partial(self._spool.wipe, self.server))
             self._waiting.clear()
             self._retake = False
+            self._went_back = self._went_back or state is WriterState.STORE_WENT_BACK
             self._become(state, cause)
             log.warning("writer ended server=%s state=%s voided=%d: %s", self.server, state.value, voided, cause)
 

@@ -1,10 +1,4 @@
-"""The digest table of one disk: 16 bytes per 64 KiB chunk, and the Merkle root over it. Pure.
-
-| entry | meaning |
-| --- | --- |
-| 16 x `00` | never written, or zeros: the content is zeros |
-| 16 x `ff` | unknown: the page may be old, new or torn |
-| else | BLAKE2b-128 of the chunk's content (the last chunk of a disk may be shorter) |
+"""The digest table of one disk: 16 bytes per 64 KiB chunk (`dr.journal.chunk`), and the Merkle root over it. Pure.
 
 The table is stored as it is, padded with zeros to 512 bytes. It never claims more than is stored: whoever writes a
 chunk sets its entry to unknown first, durably. The Merkle tree is defined in `docs/formats/recovery-point.md`: leaves
@@ -17,11 +11,10 @@ from collections.abc import Iterable
 from hashlib import blake2b
 
 from dr.errors import Corrupt
+from dr.journal.chunk import CHUNK_BYTES, ENTRY_BYTES, UNKNOWN, ZERO, any_set, digest
 
-CHUNK_BYTES = 64 << 10
-ENTRY_BYTES = 16
-ZERO = bytes(ENTRY_BYTES)
-UNKNOWN = b"\xff" * ENTRY_BYTES
+__all__ = ["CHUNK_BYTES", "UNKNOWN", "ZERO", "DigestTable", "any_set", "chunk_count", "digest", "table_blob_size"]
+
 PAGE_BYTES = 512
 LEAF_BYTES = 4096
 # Two digest pages closer than this go out in one write: a request costs more than these bytes.
@@ -37,21 +30,6 @@ def chunk_count(size_bytes: int) -> int:
 def table_blob_size(size_bytes: int) -> int:
     """Return the size of the page blob that holds the table."""
     return -(-chunk_count(size_bytes) * ENTRY_BYTES // PAGE_BYTES) * PAGE_BYTES
-
-
-def digest(content: bytes | None) -> bytes:
-    """Return the entry of a chunk's content; None means zeros."""
-    if content is None or not any_set(content):
-        return ZERO
-    return blake2b(content, digest_size=ENTRY_BYTES).digest()
-
-
-_ZEROS = bytes(CHUNK_BYTES)
-
-
-def any_set(content: bytes) -> bool:
-    """Tell whether a chunk holds anything but zeros."""
-    return content != (_ZEROS if len(content) == CHUNK_BYTES else bytes(len(content)))
 
 
 class DigestTable:
@@ -71,6 +49,16 @@ class DigestTable:
     def entry(self, chunk: int) -> bytes:
         """Return the entry of one chunk."""
         return bytes(self._data[chunk * ENTRY_BYTES : (chunk + 1) * ENTRY_BYTES])
+
+    def entries(self, first: int, count: int) -> bytes:
+        """Return the entries of `count` chunks from `first` on, fewer at the disk's end."""
+        return bytes(self._data[first * ENTRY_BYTES : (first + count) * ENTRY_BYTES])
+
+    def forget(self) -> None:
+        """Make every chunk unknown."""
+        self._data[:] = UNKNOWN * self.chunks
+        self._leaves = [None] * len(self._leaves)
+        self._unknown = self.chunks
 
     def set(self, chunk: int, value: bytes) -> None:
         """Replace the entry of one chunk."""

@@ -32,7 +32,7 @@ from functools import partial
 from typing import Any, Self, TypeVar
 
 from dr.compile import names
-from dr.errors import Conflict, NotFound
+from dr.errors import Conflict, NotFound, Refused
 from dr.vault import manifest as manifests
 from dr.vault import opening
 from dr.vault.batch import Change, DiskSpec, Write, extents, plan_batch
@@ -173,6 +173,29 @@ class ReplicaSet:
             self._put_manifest(*self._attempted_manifest)
             self._finish_cut(sequence)
             return point
+
+    def digests(self, disk: str, first: int, count: int) -> bytes:
+        """Return the digest entries of `count` chunks from `first` on, of what is stored now.
+
+        Errors: `Refused` `unknown-disk`; `Conflict` `writer-changed` or `store-went-back`; `Unreachable`.
+        """
+        with self._lock:
+            self._make_ready()
+            if disk not in self._tables:
+                raise Refused(f'the replica has no disk "{disk}"', code="unknown-disk")
+            return self._tables[disk].entries(first, count)
+
+    def distrust(self) -> None:
+        """Make every digest unknown, durably: after a store went back, pages and digests need not be of one time.
+
+        Errors: `Conflict` `writer-changed` or `store-went-back`; `Unreachable`.
+        """
+        with self._lock:
+            self._make_ready()
+            with self._changing():
+                for table in self._tables.values():
+                    table.forget()
+                self._store_digests({disk: range(table.chunks) for disk, table in self._tables.items()})
 
     def check_lease(self) -> None:
         """Check that this is still the writer. `Conflict` `writer-changed` or `store-went-back`, `Unreachable`."""

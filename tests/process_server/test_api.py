@@ -6,11 +6,13 @@ import socket
 import ssl
 import struct
 import time
+from base64 import b64decode
 from collections.abc import Iterator
 
 import pytest
 
 from dr.certificates.tls import client_context
+from dr.journal.chunk import digest
 from tests.config_server.rig import Caller, RunningSite, build_site, certify, running_site
 from tests.process_server.scripted import CHUNK, CHUNKS, Disks, cut_segment
 
@@ -21,6 +23,7 @@ OPEN = {
     "facts": {"firmware": "bios"},
 }
 STREAM, SEGMENTS = "/v1/servers/shop1/stream", "/v1/servers/shop1/segments"
+DIGESTS = "/v1/servers/shop1/digests/os"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,8 @@ def test_the_way_of_a_segment(site: RunningSite) -> None:
     agent, disks = site.sender(), Disks()
     status, opened = agent("POST", STREAM, OPEN)
     assert status == 200
-    assert set(opened) == {"writer_epoch", "next_sequence", "stored_sequence", "replica_sequence"}
+    names = {"writer_epoch", "next_sequence", "received_sequence", "stored_sequence", "replica_sequence"}
+    assert set(opened) == names
     first, epoch = opened["next_sequence"], opened["writer_epoch"]
     segment = disks.segment(1, first, "os", [1, 2])
     status, answer = agent("PUT", f"{SEGMENTS}/1/{first}?writer_epoch={epoch}", segment)
@@ -48,6 +52,9 @@ def test_the_way_of_a_segment(site: RunningSite) -> None:
     _, position = agent("GET", f"/v1/servers/shop1/position?stored_after={first}&wait=20")
     assert position["stored"] == first + 1 and position["store_went_back"] is False
     assert position["last_point"] == "shop1-1-1" and disks.differences(site.store) == []
+    status, answer = agent("GET", f"{DIGESTS}?first=1&count=2&writer_epoch={epoch}&stored={first}")
+    expected = digest(disks.expected["os", 1]) + digest(disks.expected["os", 2])
+    assert status == 200 and b64decode(answer["entries"]) == expected
     status, report = Caller(site.folder, "operator/operator", site.settings.process_server.port)("GET", "/v1/status")
     assert status == 200 and report["servers"]["shop1"]["state"] == "writing"
 
@@ -58,6 +65,7 @@ def test_the_way_of_a_segment(site: RunningSite) -> None:
         ("agents/db1", "POST", STREAM),
         ("agents/db1", "PUT", f"{SEGMENTS}/1/1?writer_epoch=1"),
         ("agents/db1", "GET", "/v1/servers/shop1/position"),
+        ("agents/db1", "GET", f"{DIGESTS}?first=0&count=1&writer_epoch=1&stored=0"),
         ("operator/operator", "POST", STREAM),
         ("tls/server", "PUT", f"{SEGMENTS}/1/1?writer_epoch=1"),
         ("agents/foreign", "POST", STREAM),
@@ -97,10 +105,15 @@ def test_bodies_and_addresses_that_are_wrong_get_the_error_body(site: RunningSit
     base = "/v1/servers/db1"
     epoch = agent("POST", f"{base}/stream", OPEN)[1]["writer_epoch"]
     put = f"{base}/segments/1/1?writer_epoch={epoch}"
+    digests = f"{base}/digests/os"
     torn = Disks().segment(1, 1, "os", [0])[:-1]
     cases: list[tuple[str, str, object, tuple[int, str]]] = [
         ("PUT", put, bytes(9 << 20), (413, "too-large")),
         ("PUT", put, b"no segment", (422, "corrupt")),
+        ("GET", f"{digests}?first=0&count=4097&writer_epoch={epoch}&stored=0", b"", (400, "request-invalid")),
+        ("GET", f"{digests}?first=0&count=1&writer_epoch={epoch}", b"", (400, "request-invalid")),
+        ("GET", f"{digests}?first=0&count=1&writer_epoch={epoch}&stored=99", b"", (409, "not-yet-stored")),
+        ("GET", f"{digests}?first=0&count=1&writer_epoch=99&stored=0", b"", (409, "writer-changed")),
         ("PUT", put, torn, (422, "corrupt")),
         ("PUT", put, Disks().segment(1, 2, "os", [0]), (409, "header-mismatch")),
         ("PUT", put, Disks().segment(2, 1, "os", [0]), (409, "header-mismatch")),

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 from dr.compile import names
-from dr.errors import Conflict, LifeboatError, Refused
+from dr.errors import Conflict, LifeboatError, Refused, Unreachable
+from dr.journal.chunk import UNKNOWN, ZERO, digest
 from dr.process_server import writer as writers
 from dr.process_server.spool import Spool
 from dr.process_server.states import WriterState
 from dr.process_server.vault_side import VaultSide, instance_name
 from dr.process_server.writer import ServerWriter
 from dr.vault.memory import MemoryBlobStore
-from tests.process_server.scripted import SERVER, Disks, cut_segment, stream
+from tests.process_server.scripted import CHUNKS, SERVER, Disks, cut_segment, stream
 
 KEY = bytes(32)
 
@@ -270,6 +271,48 @@ def test_a_store_that_went_back_is_told_and_ends_when_the_agent_opens_again(tmp_
         opened = await ps.open_stream(stream(), 4)
         assert opened.replica_sequence == 1 and opened.next_sequence == 4
         assert not ps.position().store_went_back
+        await ps.stop()
+
+    run(tmp_path, test)
+
+
+def test_digests_are_of_what_was_asked_for_or_refused_by_name(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        ps = await site.process_server()
+        disks = Disks()
+        await ps.open_stream(stream(), 1)
+        await ps.append(1, 1, 1, disks.segment(1, 1, "os", [1, 3]))
+        await stored(ps, 1)
+        held = digest(disks.expected["os", 1]) + ZERO + digest(disks.expected["os", 3])
+        assert await ps.digests("os", 1, 3, writer_epoch=1, stored=1) == held
+        assert await ps.digests("os", CHUNKS - 1, 5, writer_epoch=1, stored=0) == ZERO
+        with pytest.raises(Refused) as refused:
+            await ps.digests("other", 0, 1, writer_epoch=1, stored=1)
+        assert code_of(refused) == "unknown-disk"
+        for epoch, position, code in ((2, 1, "writer-changed"), (1, 2, "not-yet-stored")):
+            with pytest.raises(Conflict) as conflict:
+                await ps.digests("os", 0, 1, writer_epoch=epoch, stored=position)
+            assert code_of(conflict) == code
+        await ps.stop()
+
+    run(tmp_path, test)
+
+
+def test_an_agent_that_was_told_more_than_is_stored_makes_all_digests_unknown(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        ps = await site.process_server()
+        await ps.open_stream(stream(), 1)
+        await ps.append(1, 1, 1, Disks().segment(1, 1, "os", [1]))
+        await stored(ps, 1)
+        await ps.open_stream(stream(), 2, told_stored=1)
+        assert UNKNOWN not in await ps.digests("os", 0, CHUNKS, writer_epoch=1, stored=1)
+        site.store.script("oD")
+        with pytest.raises(Unreachable):
+            await ps.open_stream(stream(), 2, told_stored=2)
+        site.store.heal()
+        opened = await ps.open_stream(stream(), 2, told_stored=2)
+        found = await ps.digests("os", 0, CHUNKS, writer_epoch=opened.writer_epoch, stored=1)
+        assert found == UNKNOWN * CHUNKS
         await ps.stop()
 
     run(tmp_path, test)

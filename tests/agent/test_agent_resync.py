@@ -1,0 +1,80 @@
+"""Resync: what was missed is found by digests, and nothing else is sent."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.agent.protected import CHUNK, MIB, LoopDisk, Protected, wait_for
+from tests.agent.whole_site import Site
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+
+
+def fill(disk: LoopDisk, chunks: range, tag: str) -> None:
+    for chunk in chunks:
+        disk.write(chunk * CHUNK, random.Random(f"{tag}/{chunk}").randbytes(CHUNK))
+
+
+def remove_the_tracer(protected: Protected) -> None:
+    """Take the agent's tracing instance away while it is down, as another program might."""
+    protected.kill()
+    (Path("/sys/kernel/tracing/instances") / protected.instance).rmdir()
+
+
+def resynced(protected: Protected) -> None:
+    ended = "resync: everything has been read"
+    wait_for("the end of the resync", lambda: ended in protected.log.read_text(), 120)
+    protected.wait_drained(60)
+
+
+def test_only_what_differs_is_sent(protected: Protected) -> None:
+    disks = [protected.disk("os", 64 * MIB), protected.disk("data", 32 * MIB + 512)]
+    for disk in disks:
+        fill(disk, range(0, disk.size // CHUNK, 2), "first")
+    protected.start()
+    protected.wait_drained()
+    sent = protected.status()["sent_bytes"]
+    remove_the_tracer(protected)
+    for disk in disks:
+        fill(disk, range(0, 40, 4), "missed")
+        disk.write(2 * CHUNK, bytes(CHUNK))
+        disk.write(disk.size - 512, b"\x01" * 512)
+    protected.start()
+    resynced(protected)
+    assert protected.differing_chunks() == []
+    assert protected.status()["sent_bytes"] - sent < 2 * 14 * CHUNK
+
+
+def test_what_lies_in_the_spool_is_stored_before_anything_is_compared(protected: Protected, site: Site) -> None:
+    disk = protected.disk("os", 16 * MIB)
+    protected.start()
+    protected.wait_drained()
+    site.store.script("D")
+    fill(disk, range(32), "on its way")
+    wait_for("received", lambda: protected.status()["pending_bytes"] == 0 and protected.status()["sequence"] > 1, 60)
+    remove_the_tracer(protected)
+    for chunk in range(32):
+        disk.write(chunk * CHUNK, bytes(CHUNK))  # what the replica holds, until the segments in the spool are stored
+    protected.start()
+    wait_for("the beginning of the resync", lambda: protected.status().get("mode") == "resync", 60)
+    site.store.heal()
+    resynced(protected)
+    assert protected.differing_chunks() == []
+
+
+def test_a_store_that_went_back_is_not_believed_about_its_digests(protected: Protected, site: Site) -> None:
+    disk = protected.disk("os", 16 * MIB)
+    protected.start()
+    protected.wait_drained()
+    before = site.store.save()
+    fill(disk, range(64), "forgotten")
+    protected.wait_drained()
+    now = site.store.save()
+    site.store.rollback({key: (now if key[1].endswith(".digests") else before)[key] for key in before})
+    fill(disk, range(64, 65), "noticed by this one")
+    resynced(protected)
+    assert "store-went-back" in protected.log.read_text()
+    assert protected.differing_chunks() == []
