@@ -25,7 +25,7 @@ import mmap
 import os
 from typing import List, Tuple, Union
 
-from dr.journal.chunk import CHUNK_BYTES
+from dr.chunk import CHUNK_BYTES
 
 CHUNK_SECTORS = CHUNK_BYTES // 512
 

@@ -18,9 +18,9 @@ from agent import log
 from agent.disk import BATCH_CHUNKS, Piece
 from agent.ledger import Batch
 from agent.link import Link
+from dr.chunk import CHUNK_BYTES, ENTRY_BYTES, ZERO, digest
 from dr.errors import Unreachable
 from dr.journal import MAX_RECORD_BYTES
-from dr.journal.chunk import CHUNK_BYTES, ENTRY_BYTES, ZERO, digest
 
 WINDOW_CHUNKS = 4096  # what a process server answers at most: 256 MiB of disk in 64 KiB
 WINDOWS = 4

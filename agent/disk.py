@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Iterable, Iterator, List, Tuple
 
 from agent.chunk_map import Run
+from dr.chunk import CHUNK_BYTES, any_set
 from dr.errors import LifeboatError, NotFound
 from dr.journal import MAX_RECORD_BYTES, SegmentWriter
-from dr.journal.chunk import CHUNK_BYTES, any_set
 
 BATCH_CHUNKS = 64  # one segment's payload, 4 MiB
 BUFFERS = 3

@@ -28,8 +28,8 @@ from agent.ring_format import LostTrack
 from agent.sender import CutParcel, Opened, Parcel, Sender, SenderState
 from agent.state import Positions, Session
 from agent.tracker import Tracker
+from dr.chunk import CHUNK_BYTES
 from dr.journal import SegmentHeader, SegmentKind, SegmentWriter
-from dr.journal.chunk import CHUNK_BYTES
 
 QUEUED_PARCELS = 4
 PACKERS = 2

@@ -1,4 +1,4 @@
-"""The digest table of one disk: 16 bytes per 64 KiB chunk (`dr.journal.chunk`), and the Merkle root over it. Pure.
+"""The digest table of one disk: 16 bytes per 64 KiB chunk (`dr.chunk`), and the Merkle root over it. Pure.
 
 The table is stored as it is, padded with zeros to 512 bytes. It never claims more than is stored: whoever writes a
 chunk sets its entry to unknown first, durably. The Merkle tree is defined in `docs/formats/recovery-point.md`: leaves
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from hashlib import blake2b
 
+from dr.chunk import CHUNK_BYTES, ENTRY_BYTES, UNKNOWN, ZERO, any_set, digest
 from dr.errors import Corrupt
-from dr.journal.chunk import CHUNK_BYTES, ENTRY_BYTES, UNKNOWN, ZERO, any_set, digest
 
 __all__ = ["CHUNK_BYTES", "UNKNOWN", "ZERO", "DigestTable", "any_set", "chunk_count", "digest", "table_blob_size"]
 

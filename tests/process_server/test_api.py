@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from dr.certificates.tls import client_context
-from dr.journal.chunk import digest
+from dr.chunk import digest
 from tests.config_server.rig import Caller, RunningSite, build_site, certify, running_site
 from tests.process_server.scripted import CHUNK, CHUNKS, Disks, cut_segment
 

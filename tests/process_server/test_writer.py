@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from dr.chunk import UNKNOWN, ZERO, digest
 from dr.compile import names
 from dr.errors import Conflict, LifeboatError, Refused, Unreachable
-from dr.journal.chunk import UNKNOWN, ZERO, digest
 from dr.process_server import writer as writers
 from dr.process_server.spool import Spool
 from dr.process_server.states import WriterState
