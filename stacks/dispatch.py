@@ -82,9 +82,16 @@ def _vault(name: StackName, declaration: Declaration, subscription: str) -> None
 
 
 def _site(name: StackName, declaration: Declaration, subscription: str) -> None:
+    from dr.target.references import References  # noqa: PLC0415 - as above
+    from dr.target.secrets import key_store  # noqa: PLC0415 - loads cryptography
     from stacks import site  # noqa: PLC0415 - as above; and never a plain `import site`, which is Python's own
 
-    site.program(compiler.site(declaration, subscription), subscription)
+    blueprint = compiler.site(declaration, subscription)
+    secret = None
+    if blueprint.zone.gateway is not None and blueprint.zone.gateway.secret is not None:
+        references = References(key_store=lambda: key_store(subscription))
+        secret = references.reveal(blueprint.zone.gateway.secret, blueprint.zone.gateway.secret_stands_at)
+    site.program(blueprint, subscription, gateway_secret=secret)
 
 
 def _failover(name: StackName, declaration: Declaration, subscription: str) -> None:

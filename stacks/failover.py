@@ -118,7 +118,9 @@ def _server(
         vm_name=server.virtual_machine,
         resource_group_name=run.group.name,
         location=run.blueprint.location,
+        zones=_zones(server),
         hardware_profile=compute.HardwareProfileArgs(vm_size=server.size),
+        capacity_reservation=_reserved(run, server),
         storage_profile=_storage_profile(server, disks),
         network_profile=compute.NetworkProfileArgs(
             network_interfaces=[compute.NetworkInterfaceReferenceArgs(id=nic.id, primary=True, delete_option="Detach")]
@@ -160,12 +162,24 @@ def _disk(
         ),
         hyper_v_generation=server.generation if is_os_disk else None,
         os_type="Linux" if is_os_disk else None,
+        zones=_zones(server),
         sku=compute.DiskSkuArgs(name=DISK_SKU),
         network_access_policy="DenyAll",
         public_network_access="Disabled",
         tags=dict(tags),
         opts=named(replaced_with=[copy]),
     )
+
+
+def _zones(server: RecoveredServerBlueprint) -> list[str] | None:
+    return None if server.zone is None else [server.zone]
+
+
+def _reserved(run: Run, server: RecoveredServerBlueprint) -> compute.CapacityReservationProfileArgs | None:
+    if server.capacity_group_id_suffix is None:
+        return None
+    group = compute.SubResourceArgs(id=f"/subscriptions/{run.subscription}{server.capacity_group_id_suffix}")
+    return compute.CapacityReservationProfileArgs(capacity_reservation_group=group)
 
 
 def _storage_profile(server: RecoveredServerBlueprint, disks: Mapping[str, compute.Disk]) -> compute.StorageProfileArgs:

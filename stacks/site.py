@@ -1,20 +1,30 @@
-"""The stack `site-TARGET`: the landing network, what the site's servers need, and the protection of each server."""
+"""The stack `site-TARGET`: the landing zone, what the site's servers need, and the protection of each server."""
 
 from __future__ import annotations
 
 import pulumi
-from pulumi_azure_native import network, resources
+from pulumi_azure_native import resources
 
-from dr.compile.blueprint import SiteBlueprint, SubnetBlueprint
+from dr.compile.blueprint import SiteBlueprint
+from dr.compile.zone_blueprint import ZoneBlueprint
+from stacks.components.bastion import Bastion
+from stacks.components.capacity import Capacity
+from stacks.components.gateway import Gateway
+from stacks.components.name_resolution import PrivateZone
+from stacks.components.networks import VirtualNetwork
+from stacks.components.outbound import Outbound
+from stacks.components.setting import Setting
+from stacks.components.spending import Spending
+from stacks.components.watch import Logged, Watch
 from stacks.options import named
 from stacks.resources import Protection, SiteServers
 
-FIRST_RULE_PRIORITY = 100
-LAST_RULE_PRIORITY = 4096  # the highest a rule may have; Azure's own, which let the network in, come after it
 
+def program(blueprint: SiteBlueprint, subscription: str, *, gateway_secret: str | None = None) -> None:
+    """Declare the landing zone, `dr serve`'s configuration and one protection for each server.
 
-def program(blueprint: SiteBlueprint, subscription: str) -> None:
-    """Declare the production network, `dr serve`'s configuration and one protection for each server."""
+    `gateway_secret` is what the gateway's secret reference stands for, revealed before anything is registered.
+    """
     group = resources.ResourceGroup(
         blueprint.resource_group,
         resource_group_name=blueprint.resource_group,
@@ -22,7 +32,8 @@ def program(blueprint: SiteBlueprint, subscription: str) -> None:
         tags=dict(blueprint.tags),
         opts=named(),
     )
-    _network(blueprint, group)
+    setting = Setting(subscription, group, blueprint.location, blueprint.tags)
+    _zone(blueprint.zone, setting, None if gateway_secret is None else pulumi.Output.secret(gateway_secret))
     servers = SiteServers(blueprint.site, blueprint=blueprint, subscription=subscription, opts=named())
     for protection in blueprint.protections:
         Protection(
@@ -36,63 +47,30 @@ def program(blueprint: SiteBlueprint, subscription: str) -> None:
     pulumi.export("servers", [protection.server for protection in blueprint.protections])
 
 
-def _network(blueprint: SiteBlueprint, group: resources.ResourceGroup) -> None:
-    net = network.VirtualNetwork(
-        blueprint.virtual_network,
-        virtual_network_name=blueprint.virtual_network,
-        resource_group_name=group.name,
-        location=blueprint.location,
-        address_space=network.AddressSpaceArgs(address_prefixes=[blueprint.address_space]),
-        tags=dict(blueprint.tags),
-        opts=named(),
-    )
-    before: list[pulumi.Resource] = []
-    for subnet in blueprint.subnets:
-        security = network.NetworkSecurityGroup(
-            subnet.security_group,
-            network_security_group_name=subnet.security_group,
-            resource_group_name=group.name,
-            location=blueprint.location,
-            security_rules=_rules(subnet),
-            tags=dict(blueprint.tags),
-            opts=named(),
+def _zone(zone: ZoneBlueprint, setting: Setting, gateway_secret: pulumi.Output[str] | None) -> None:
+    outbound = Outbound("outbound", blueprint=zone.nat, setting=setting)
+    production = VirtualNetwork("production", blueprint=zone.production, setting=setting, nat=outbound.gateway.id)
+    logged = {zone.nat.public_address: Logged(outbound.address)}
+    if zone.bastion is not None:
+        bastion = Bastion("bastion", blueprint=zone.bastion, setting=setting, production=production)
+        logged[zone.bastion.host] = Logged(bastion.host)
+        logged[zone.bastion.public_address] = Logged(bastion.address)
+    if zone.gateway is not None:
+        gateway = Gateway(
+            "gateway", blueprint=zone.gateway, setting=setting, production=production, secret=gateway_secret
         )
-        made = network.Subnet(
-            f"{blueprint.virtual_network}-{subnet.name}",
-            subnet_name=subnet.name,
-            virtual_network_name=net.name,
-            resource_group_name=group.name,
-            address_prefix=subnet.prefix,
-            network_security_group=network.NetworkSecurityGroupArgs(id=security.id),
-            opts=named(after=before),
-        )
-        before = [made]  # Azure changes one subnet of a network at a time and refuses a second
-
-
-def _rules(subnet: SubnetBlueprint) -> list[network.SecurityRuleArgs]:
-    allowed = [
-        network.SecurityRuleArgs(
-            name=f"allow-tcp-{port}",
-            priority=FIRST_RULE_PRIORITY + index,
-            direction="Inbound",
-            access="Allow",
-            protocol="Tcp",
-            source_address_prefix="*",
-            source_port_range="*",
-            destination_address_prefix="*",
-            destination_port_range=str(port),
-        )
-        for index, port in enumerate(subnet.inbound_ports)
-    ]
-    denied = network.SecurityRuleArgs(
-        name="deny-the-rest",
-        priority=LAST_RULE_PRIORITY,
-        direction="Inbound",
-        access="Deny",
-        protocol="*",
-        source_address_prefix="*",
-        source_port_range="*",
-        destination_address_prefix="*",
-        destination_port_range="*",
-    )
-    return [*allowed, denied]
+        logged[zone.gateway.gateway] = Logged(gateway.gateway)
+        logged[zone.gateway.public_address] = Logged(gateway.address)
+    if zone.private_zone is not None:
+        PrivateZone("names", blueprint=zone.private_zone, setting=setting, production=production)
+    security_groups = dict(production.security_groups)
+    if zone.drill is not None:
+        drill = VirtualNetwork("drill", blueprint=zone.drill, setting=setting, nat=None)
+        security_groups |= drill.security_groups
+    if zone.capacity:
+        Capacity("capacity", blueprints=zone.capacity, setting=setting)
+    logged |= {name: Logged(group, metrics=False) for name, group in security_groups.items()}
+    watch = None if zone.watch is None else Watch("watch", blueprint=zone.watch, setting=setting, logged=logged)
+    if zone.budget is not None:
+        action_group = None if watch is None else watch.action_group
+        Spending("spending", blueprint=zone.budget, setting=setting, action_group=action_group)

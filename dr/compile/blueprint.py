@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dr.compile.zone_blueprint import ZoneBlueprint
 from dr.model import Ssh
 
 
@@ -21,14 +22,6 @@ class VaultBlueprint:
     containers: tuple[str, ...]  # replicas, manifests, runs, state
     certificate_authority: str  # name of the CA's key in the key store
     tags: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class SubnetBlueprint:
-    name: str
-    prefix: str
-    security_group: str
-    inbound_ports: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +54,7 @@ class SiteBlueprint:
     site: str
     resource_group: str
     location: str
-    virtual_network: str
-    address_space: str
-    subnets: tuple[SubnetBlueprint, ...]
+    zone: ZoneBlueprint
     storage_account: str
     certificate_authority: str
     configuration_server: str  # "address:port"
@@ -102,6 +93,8 @@ class RecoveredServerBlueprint:
     address: str
     subnet: str
     subnet_id_suffix: str  # "/resourceGroups/…/subnets/…", joined to the subscription by the program
+    zone: str | None  # availability zone of VM and disks
+    capacity_group_id_suffix: str | None  # where capacity is reserved for it, as `subnet_id_suffix`
     disks: tuple[RecoveredDiskBlueprint, ...]
     tags: Mapping[str, str]
 

@@ -7,9 +7,9 @@ from dr.compile.blueprint import (
     DiskBlueprint,
     ProtectionBlueprint,
     SiteBlueprint,
-    SubnetBlueprint,
     VaultBlueprint,
 )
+from dr.compile.zone import zone
 from dr.model import Declaration, Server
 
 
@@ -34,12 +34,7 @@ def site(declaration: Declaration, subscription: str) -> SiteBlueprint:
         site=declared.name,
         resource_group=names.site_resource_group(declared),
         location=declared.location,
-        virtual_network=names.virtual_network(declared.name),
-        address_space=declared.network.address_space,
-        subnets=tuple(
-            SubnetBlueprint(s.name, s.prefix, names.security_group(declared.name, s.name), s.inbound_ports)
-            for s in declared.network.subnets
-        ),
+        zone=zone(declaration),
         storage_account=names.storage_account(declared.name, subscription),
         certificate_authority=names.certificate_authority(declared.name),
         configuration_server=_end(declared.configuration_server.address, declared.configuration_server.port),

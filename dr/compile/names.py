@@ -54,8 +54,70 @@ def virtual_network(site: str) -> str:
     return f"vnet-{site}"
 
 
+def drill_network(site: str) -> str:
+    return f"vnet-{site}-drill"
+
+
 def security_group(site: str, subnet: str) -> str:
     return f"nsg-{site}-{subnet}"
+
+
+def drill_security_group(site: str, subnet: str) -> str:
+    # "--" is in no declared name, so no production subnet can have this one.
+    return f"nsg-{site}--drill-{subnet}"
+
+
+def nat_gateway(site: str) -> str:
+    return f"ng-{site}"
+
+
+def public_address(site: str, purpose: str) -> str:
+    return f"pip-{site}-{purpose}"
+
+
+def bastion(site: str) -> str:
+    return f"bas-{site}"
+
+
+def bastion_security_group(site: str) -> str:
+    return f"nsg-{site}--bastion"
+
+
+def gateway(site: str) -> str:
+    return f"vgw-{site}"
+
+
+def gateway_peer(site: str) -> str:
+    return f"lgw-{site}"
+
+
+def connection(site: str) -> str:
+    return f"con-{site}"
+
+
+def capacity_group(site: str, zone: str | None) -> str:
+    return f"crg-{site}" if zone is None else f"crg-{site}-zone{zone}"
+
+
+def reservation(size: str, zone: str | None) -> str:
+    plain = size.lower().replace("_", "-")
+    return f"cr-{plain}" if zone is None else f"cr-{plain}-zone{zone}"
+
+
+def budget(site: str) -> str:
+    return f"budget-lifeboat-{site}"
+
+
+def action_group(site: str) -> str:
+    return f"ag-lifeboat-{site}"
+
+
+def workspace(site: str) -> str:
+    return f"log-lifeboat-{site}"
+
+
+def alert(site: str, what: str) -> str:
+    return f"alert-{site}-{what}"
 
 
 def replica_blob(server: str, disk: str) -> str:
@@ -98,6 +160,12 @@ def subnet_id_suffix(site: Site, subnet: str) -> str:
     """The subnet's resource id behind `/subscriptions/ID`, known without asking the site's stack."""
     group = f"/resourceGroups/{site_resource_group(site)}"
     return f"{group}/providers/Microsoft.Network/virtualNetworks/{virtual_network(site.name)}/subnets/{subnet}"
+
+
+def capacity_group_id_suffix(site: Site, zone: str | None) -> str:
+    """As `subnet_id_suffix`, of the reservation group that a VM in `zone` draws on."""
+    group = f"/resourceGroups/{site_resource_group(site)}"
+    return f"{group}/providers/Microsoft.Compute/capacityReservationGroups/{capacity_group(site.name, zone)}"
 
 
 def health_check(server: str, kind: str, port: int, path: str) -> str:

@@ -87,6 +87,12 @@ def _server(
         address=target.address,
         subnet=target.subnet,
         subnet_id_suffix=names.subnet_id_suffix(declaration.site, target.subnet),
+        zone=target.zone,
+        capacity_group_id_suffix=(
+            names.capacity_group_id_suffix(declaration.site, target.zone)
+            if declaration.site.capacity_reservation
+            else None
+        ),
         disks=tuple(_disk(disk, index, server.name, plan, run) for index, disk in enumerate(server.disks)),
         # Ours last: repair and teardown find what is left of a run by these.
         tags=dict(target.tags) | tags | {names.TAG_SERVER: server.name},

@@ -20,8 +20,9 @@ import paramiko
 
 from dr.compile.blueprint import ProtectionBlueprint
 from dr.errors import Refused, RunFailed
-from dr.push.credentials import Secrets, described
+from dr.push.credentials import Secrets
 from dr.push.login import AUTHENTICATION_SECONDS, CONNECT_SECONDS, Hop, hops, logged_in, translated
+from dr.target.references import described
 
 COMMAND_SECONDS = 60.0
 OUTPUT_LIMIT_BYTES = 1 << 20  # well below the window of 2 MiB, so that nobody waits for an unread stream
@@ -220,7 +221,7 @@ def connect(
     server, ssh, found = protection.server, protection.ssh, secrets or Secrets()
     sudo_password = None
     if ssh.sudo_password is not None:
-        secret = found.password(ssh.sudo_password, f"{server}: ssh.sudoPassword")
+        secret = found.reveal(ssh.sudo_password, f"{server}: ssh.sudoPassword")
         sudo_password = SudoPassword(described(ssh.sudo_password), secret)
     way = hops(server, ssh, found)
     with logged_in(way, seconds) as client:

@@ -27,7 +27,8 @@ from paramiko.ssh_exception import (
 
 from dr.errors import LifeboatError, Refused, Unreachable
 from dr.model import JumpHost, Ssh
-from dr.push.credentials import Secrets, described
+from dr.push.credentials import Secrets
+from dr.target.references import described
 
 CONNECT_SECONDS = 20.0
 AUTHENTICATION_SECONDS = 30.0
@@ -66,7 +67,7 @@ def _server(server: str, ssh: Ssh, secrets: Secrets) -> Hop:
     if ssh.password is None:
         key = secrets.key(ssh.key_file, ssh.key_env, server)
         return Hop(where, ssh.address, ssh.port, ssh.user, ssh.host_key, key, None, "the key", "ssh")
-    word = secrets.password(ssh.password, f"{server}: ssh.password")
+    word = secrets.reveal(ssh.password, f"{server}: ssh.password")
     credential = f"the password in {described(ssh.password)}"
     return Hop(where, ssh.address, ssh.port, ssh.user, ssh.host_key, None, word, credential, "ssh")
 

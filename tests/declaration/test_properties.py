@@ -179,7 +179,7 @@ EDITS = [
         "crashConsistentEvery: 6m",
         {f"site.protections[{n}].crash_consistent_seconds" for n in (0, 1)},
     ),
-    ("site", "[22, 8080]", "[22, 80, 8080]", {"site.subnets[0].inbound_ports"}),
+    ("site", "[22, 8080]", "[22, 80, 8080]", {"site.zone.production.subnets[0].rules"}),
     ("site", "westeurope", "northeurope", {"vault.location", "site.location", "failover.location"}),
     ("plans", "timeout: 10m", "timeout: 11m", {"failover.groups[1].checks[0].timeout_seconds"}),
     ("plans", "contains: ok", "contains: fine", {"failover.groups[1].checks[0].contains"}),

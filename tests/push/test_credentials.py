@@ -37,7 +37,7 @@ def test_each_kind_of_reference_leads_to_the_password(tmp_path: Path) -> None:
         SecretReference(file=str(tmp_path / "word")),
         SecretReference(key_store="shop1-sudo"),
     ):
-        assert secrets.password(reference, WHAT) == "pass word"
+        assert secrets.reveal(reference, WHAT) == "pass word"
 
 
 @pytest.mark.parametrize(
@@ -51,14 +51,14 @@ def test_each_kind_of_reference_leads_to_the_password(tmp_path: Path) -> None:
             "the file FOLDER/none cannot be read: No such file or directory",
         ),
         (SecretReference(file="."), "secret-missing", "the file FOLDER cannot be read: Is a directory"),
-        (SecretReference(file="lines"), "secret-invalid", "the file lines is no password: it is longer than one line"),
-        (SecretReference(file="long"), "secret-invalid", "the file long is no password: it is longer than one line"),
+        (SecretReference(file="lines"), "secret-invalid", "the file lines is longer than one line"),
+        (SecretReference(file="long"), "secret-invalid", "the file long is longer than one line"),
         (SecretReference(file="bytes"), "secret-invalid", "the file bytes is no text in UTF-8"),
         (SecretReference(key_store="none"), "secret-missing", 'the key store has no secret "none"'),
         (
             SecretReference(key_store="ca-harbour"),
             "secret-invalid",
-            'the secret "ca-harbour" of the key store is no password: it is longer than one line',
+            'the secret "ca-harbour" of the key store is longer than one line',
         ),
     ],
 )
@@ -71,7 +71,7 @@ def test_each_that_leads_nowhere_has_a_name(
     store(tmp_path).put("ca-harbour", create("ca-harbour").key_pem)
     secrets = Secrets({"EMPTY": "", "LIFEBOAT_PLANS": str(tmp_path)}, lambda: store(tmp_path))
     with pytest.raises(PrerequisiteMissing) as caught:
-        secrets.password(reference, WHAT)
+        secrets.reveal(reference, WHAT)
     assert caught.value.code == code
     assert caught.value.message == f"{WHAT}: {message}".replace("FOLDER", str(tmp_path))
     assert caught.value.remedy
@@ -82,6 +82,6 @@ def test_a_key_store_that_does_not_open_is_named(tmp_path: Path) -> None:
     store(tmp_path).put("shop1-sudo", b"word")
     secrets = Secrets({}, lambda: store(tmp_path, "another passphrase"))
     with pytest.raises(PrerequisiteMissing, match=r"shop1-sudo.* cannot be had from the key store"):
-        secrets.password(SecretReference(key_store="shop1-sudo"), WHAT)
+        secrets.reveal(SecretReference(key_store="shop1-sudo"), WHAT)
     with pytest.raises(PrerequisiteMissing, match="no key store is at hand"):
-        Secrets({}).password(SecretReference(key_store="shop1-sudo"), WHAT)
+        Secrets({}).reveal(SecretReference(key_store="shop1-sudo"), WHAT)

@@ -51,6 +51,7 @@ MADE = {
     "keyvault:Vault": Made("keyvault", "VaultsOperations"),
     "managedidentity:UserAssignedIdentity": Made("msi/v2023_01_31", "UserAssignedIdentitiesOperations", _PLAIN),
     "monitor:ActionGroup": Made("monitor/v2023_01_01", "ActionGroupsOperations", _PLAIN),
+    "monitor:ActivityLogAlert": Made("monitor/v2020_10_01", "ActivityLogAlertsOperations", _PLAIN),
     "monitor:DiagnosticSetting": Made("monitor/v2021_05_01_preview", "DiagnosticSettingsOperations", _PLAIN),
     "network:BastionHost": Made("network", "BastionHostsOperations"),
     "network:LocalNetworkGateway": Made("network", "LocalNetworkGatewaysOperations"),

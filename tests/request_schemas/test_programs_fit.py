@@ -24,7 +24,7 @@ from tests.stacks.mocked import Recorder, mocked, plain
 ESTATES = {"small": estates.small, "full": estates.full, "express-route": estates.express_route}
 PROGRAMS: dict[str, Callable[[Declaration], None]] = {
     "vault": lambda estate: vault.program(compiler.vault(estate, SUBSCRIPTION), SUBSCRIPTION),
-    "site": lambda estate: site.program(compiler.site(estate, SUBSCRIPTION), SUBSCRIPTION),
+    "site": lambda estate: site.program(compiler.site(estate, SUBSCRIPTION), SUBSCRIPTION, gateway_secret="shared"),
     "failover": lambda estate: failover.program(
         compiler.failover(estate, "shop", "r1", "latest", SUBSCRIPTION), SUBSCRIPTION
     ),

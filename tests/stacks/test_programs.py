@@ -57,14 +57,13 @@ def test_the_vault_is_locked_down_protected_and_kept(run: Run, declaration: Any)
 def test_the_network_lets_in_the_declared_ports_and_nothing_else(run: Run, declaration: Any) -> None:
     blueprint = compiler.site(declaration, LOCAL_SUBSCRIPTION)
     made = run(lambda: site.program(blueprint, LOCAL_SUBSCRIPTION))
-    (group,) = made.of("azure-native:network:NetworkSecurityGroup").values()
+    group = made.of("azure-native:network:NetworkSecurityGroup")["nsg-harbour-shop"]
     *allowed, last = group["securityRules"]
     assert [(rule["destinationPortRange"], rule["access"]) for rule in allowed] == [("22", "Allow"), ("8080", "Allow")]
     assert (last["access"], last["protocol"], last["destinationPortRange"]) == ("Deny", "*", "*")
     assert last["priority"] > max(rule["priority"] for rule in allowed)
-    (subnet,) = made.of("azure-native:network:Subnet").values()
-    (group_name,) = made.of("azure-native:network:NetworkSecurityGroup")
-    assert subnet["networkSecurityGroup"]["id"] == f"/id/{group_name}"
+    subnet = made.of("azure-native:network:Subnet")["vnet-harbour-shop"]
+    assert subnet["networkSecurityGroup"]["id"] == "/id/nsg-harbour-shop"
     (servers,) = made.of("dr:index:SiteServers").values()
     assert servers["servers"]["shop1"]["crash_consistent_seconds"] == 300
     assert list(made.of("dr:index:Protection")) == ["shop1"]

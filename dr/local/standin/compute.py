@@ -24,6 +24,7 @@ from dr.local.standin.disks import OVERLAY, Disk
 from dr.local.standin.kinds import Cloud, Kind, Values, Voice, azure_error, existing, same_location
 from dr.local.standin.network import NetworkInterface, Subnet, address_of, ports_into, prefix_of, subnet_of
 from dr.local.standin.records import Record
+from dr.local.standin.reservations import refuse_machine
 from dr.plugin.failures import PartlyCreated
 from dr.plugin.values import wrap_all
 
@@ -60,6 +61,10 @@ class VirtualMachine(Kind):
         capacity(str((inputs.get("hardwareProfile") or {}).get("vmSize", "")))
         parts = _parts(cloud, resource_id, inputs)
         location = str(inputs.get("location", ""))
+        refuse_machine(cloud, resource_id, inputs)
+        for disk in (parts.os_disk, *parts.data_disks):
+            if (disk.inputs.get("zones") or None) != (inputs.get("zones") or None):
+                raise azure_error("BadRequest", f"{disk.id} and {resource_id} are not in the same availability zone")
         for part in (parts.os_disk, *parts.data_disks, parts.nic):
             same_location(part, location, resource_id)
             holder = attached_machine(cloud, part.id)

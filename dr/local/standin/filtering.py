@@ -2,7 +2,7 @@
 
 Azure's rules: the matching rule with the lowest priority number decides; what no rule matches is let in from the
 same network and refused from elsewhere. The operator of the local target is a stranger to the network, so only what
-a rule allows is open. Both the subnet's and the interface's group must allow.
+a rule allows to everybody is open. Both the subnet's and the interface's group must allow.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 # A forwarded port is a listening socket of this machine; a rule for a thousand ports must not open a thousand.
 WIDEST_RANGE = 64
+EVERYBODY = ("*", "Internet", "0.0.0.0/0")  # what a rule's source is when it holds for one who is not in the network
 
 Rule = Mapping[str, Any]
 
@@ -24,11 +25,7 @@ def open_ports(groups: Sequence[Sequence[Rule]]) -> tuple[tuple[int, ...], tuple
     wide: set[str] = set()
     for rules in groups:
         inbound = sorted(
-            (
-                r
-                for r in rules
-                if r.get("direction") == "Inbound" and str(r.get("protocol", "*")).lower() in {"tcp", "*"}
-            ),
+            (r for r in rules if r.get("direction") == "Inbound" and _meets_a_stranger(r)),
             key=lambda rule: int(rule["priority"]),
         )
         ports: set[int] = set()
@@ -42,6 +39,13 @@ def open_ports(groups: Sequence[Sequence[Rule]]) -> tuple[tuple[int, ...], tuple
                     ports.update(port for port in range(first, last + 1) if _decides(inbound, port) is rule)
         allowed = ports if allowed is None else allowed & ports
     return tuple(sorted(allowed or ())), tuple(sorted(wide))
+
+
+def _meets_a_stranger(rule: Rule) -> bool:
+    return (
+        str(rule.get("protocol", "*")).lower() in {"tcp", "*"}
+        and rule.get("sourceAddressPrefix", EVERYBODY[0]) in EVERYBODY
+    )
 
 
 def _decides(rules: Iterable[Rule], port: int) -> Rule | None:

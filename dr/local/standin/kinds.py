@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -60,6 +60,9 @@ class Kind:
     name_pattern: ClassVar[str] = r"[A-Za-z0-9_]([\w.()-]{0,78}[\w()])?"
     # Inputs beyond those of `path` whose change replaces the resource.
     also_replacing: ClassVar[tuple[str, ...]] = ("location",)
+    # Inputs that are secret: only the engine's state, which is encrypted, ever keeps them.
+    secrets: ClassVar[frozenset[str]] = frozenset()
+    tagged: ClassVar[bool] = True
 
     def resource_id(self, inputs: Values) -> str:
         """Return the ARM id."""
@@ -126,8 +129,13 @@ class Kind:
 
     def visible(self, inputs: Values) -> dict[str, Any]:
         """Return the part of the inputs that Azure answers with, tagged as local where the type has tags."""
-        shown = {key: value for key, value in inputs.items() if key not in self.path_inputs() and key[:2] != "__"}
-        return {**shown, "tags": {**inputs.get("tags", {}), LOCAL_TAG: LOCAL_TAG_TEXT}}
+        hidden = {*self.path_inputs(), *self.secrets}
+        shown = {key: value for key, value in inputs.items() if key not in hidden and key[:2] != "__"}
+        return {**shown, "tags": {**inputs.get("tags", {}), LOCAL_TAG: LOCAL_TAG_TEXT}} if self.tagged else shown
+
+    def recorded(self, inputs: Values) -> dict[str, Any]:
+        """Return the part of the inputs that a record may keep."""
+        return {key: value for key, value in inputs.items() if key not in self.secrets}
 
 
 def existing(cloud: Cloud, resource_id: str, resource_type: str, needed_by: str) -> Record:
@@ -148,6 +156,30 @@ def same_location(record: Record, location: str, needed_by: str) -> None:
             "InvalidResourceReference",
             f"{record.id} is in {record.location}, {needed_by} in {location}: both have to be in the same region",
         )
+
+
+def user_of(cloud: Cloud, resource_id: str, *resource_types: str) -> Record | None:
+    """Return a resource whose inputs refer to another by its id, one of `resource_types` when they are given."""
+    wanted = resource_id.lower()
+    for record in cloud.records.all():
+        if resource_types and record.resource_type not in resource_types:
+            continue
+        if any(referred.lower() == wanted for referred in _referred(record.inputs)):
+            return record
+    return None
+
+
+def _referred(value: Any) -> Iterator[str]:
+    """Yield the ids that inputs refer to: in ARM they stand in objects with the one key "id"."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if key == "id" and isinstance(item, str):
+                yield item
+            else:
+                yield from _referred(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _referred(item)
 
 
 def names_of(resource_id: str) -> dict[str, str]:

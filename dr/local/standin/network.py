@@ -13,7 +13,9 @@ from typing import Any
 
 from dr.local.standin.attachment import attached_machine, attached_to
 from dr.local.standin.filtering import open_ports
-from dr.local.standin.kinds import Cloud, Kind, Values, Voice, azure_error, existing, same_location
+from dr.local.standin.kinds import Cloud, Kind, Values, Voice, azure_error, existing, same_location, user_of
+from dr.local.standin.managed_subnets import BASTION, refuse_bastion_rules, refuse_subnet
+from dr.local.standin.outbound import NatGateway
 from dr.local.standin.records import Record
 
 IPv4Network = ipaddress.IPv4Network
@@ -39,18 +41,20 @@ class VirtualNetwork(Kind):
 
     def refuse_delete(self, cloud: Cloud, record: Record) -> None:
         for subnet in _subnets(cloud, record.id):
-            for nic in _nics(cloud, subnet.id):
-                raise azure_error("InUseSubnetCannotBeDeleted", f"{subnet.id} is in use by {nic.id}")
+            user = user_of(cloud, subnet.id)
+            if user is not None:
+                raise azure_error("InUseSubnetCannotBeDeleted", f"{subnet.id} is in use by {user.id}")
 
     def delete(self, cloud: Cloud, record: Record, voice: Voice) -> None:
         for subnet in list(_subnets(cloud, record.id)):
             cloud.records.remove(subnet.id)
 
     def _refuse(self, inputs: Values) -> list[IPv4Network]:
-        if inputs.get("subnets"):
-            raise azure_error(
-                "NotRealised", "the local target takes subnets as resources of their own (network.Subnet), not inline"
-            )
+        for inline, own in (("subnets", "network.Subnet"), ("virtualNetworkPeerings", "network.VirtualNetworkPeering")):
+            if inputs.get(inline):
+                raise azure_error(
+                    "NotRealised", f"the local target takes {inline} as resources of their own ({own}), not inline"
+                )
         spaces = [_network(prefix) for prefix in (inputs.get("addressSpace") or {}).get("addressPrefixes") or []]
         if not spaces:
             raise azure_error("AddressSpaceEmpty", "the virtual network has no address space")
@@ -64,6 +68,7 @@ class Subnet(Kind):
     parent = f"{_NETWORK}/virtualNetworks/{{virtualNetworkName}}"
     name_input = "subnetName"
     also_replacing = ()
+    tagged = False
 
     def refuse_create(self, cloud: Cloud, resource_id: str, inputs: Values) -> None:
         network_id = str(self.parent_id(inputs))
@@ -77,28 +82,39 @@ class Subnet(Kind):
         for other in _subnets(cloud, network_id):
             if other.id.lower() != resource_id.lower() and prefix.overlaps(_prefix(other.inputs)):
                 raise azure_error("NetcfgSubnetRangesOverlap", f"subnet {prefix} overlaps {other.id}")
-        group = (inputs.get("networkSecurityGroup") or {}).get("id")
-        if group:
-            same_location(
-                existing(cloud, group, SecurityGroup.resource_type, resource_id), network.location, network.id
-            )
+            if other.state == "creating" and other.id.lower() != resource_id.lower():
+                raise azure_error(
+                    "AnotherOperationInProgress",
+                    f"{other.id} is being made: one subnet of a network at a time",
+                    remedy="let each subnet depend on the one before it",
+                )
+        self._refuse_attached(cloud, resource_id, inputs, network)
+
+    def _refuse_attached(self, cloud: Cloud, resource_id: str, inputs: Values, network: Record) -> None:
+        rules, nat = None, (inputs.get("natGateway") or {}).get("id")
+        group_id = (inputs.get("networkSecurityGroup") or {}).get("id")
+        if group_id:
+            group = existing(cloud, group_id, SecurityGroup.resource_type, resource_id)
+            same_location(group, network.location, network.id)
+            rules = group.inputs.get("securityRules") or []
+        if nat:
+            same_location(existing(cloud, nat, NatGateway.resource_type, resource_id), network.location, network.id)
+        refuse_subnet(str(inputs["subnetName"]), _prefix(inputs), rules, nat_gateway=bool(nat))
 
     def refuse_update(self, cloud: Cloud, record: Record, inputs: Values) -> None:
         self.refuse_create(cloud, record.id, inputs)
-        if _prefix(inputs) != _prefix(record.inputs) and any(_nics(cloud, record.id)):
+        if _prefix(inputs) != _prefix(record.inputs) and user_of(cloud, record.id) is not None:
             raise azure_error("InUsePrefixCannotBeDeleted", f"the address prefix of {record.id} is in use")
 
     def apply(self, cloud: Cloud, record: Record, voice: Voice) -> None:
         _refilter(cloud, [record.id], voice)
 
     def refuse_delete(self, cloud: Cloud, record: Record) -> None:
-        for nic in _nics(cloud, record.id):
+        user = user_of(cloud, record.id)
+        if user is not None:
             raise azure_error(
-                "InUseSubnetCannotBeDeleted", f"subnet {record.name} is in use by {nic.id} and cannot be deleted"
+                "InUseSubnetCannotBeDeleted", f"subnet {record.name} is in use by {user.id} and cannot be deleted"
             )
-
-    def visible(self, inputs: Values) -> dict[str, Any]:
-        return {key: value for key, value in inputs.items() if key not in self.path_inputs()}
 
 
 class SecurityGroup(Kind):
@@ -121,18 +137,19 @@ class SecurityGroup(Kind):
 
     def refuse_update(self, cloud: Cloud, record: Record, inputs: Values) -> None:
         self.refuse_create(cloud, record.id, inputs)
+        if any(_uses_group(subnet, record.id) and subnet.name == BASTION for subnet in cloud.records.all()):
+            refuse_bastion_rules(inputs.get("securityRules") or [])
 
     def apply(self, cloud: Cloud, record: Record, voice: Voice) -> None:
         users = [subnet.id for subnet in cloud.records.all(Subnet.resource_type) if _uses_group(subnet, record.id)]
         _refilter(cloud, users, voice)
 
     def refuse_delete(self, cloud: Cloud, record: Record) -> None:
-        for other in (*cloud.records.all(Subnet.resource_type), *cloud.records.all(NetworkInterface.resource_type)):
-            if _uses_group(other, record.id):
-                raise azure_error(
-                    "InUseNetworkSecurityGroupCannotBeDeleted",
-                    f"{record.id} is in use by {other.id} and cannot be deleted",
-                )
+        user = user_of(cloud, record.id)
+        if user is not None:
+            raise azure_error(
+                "InUseNetworkSecurityGroupCannotBeDeleted", f"{record.id} is in use by {user.id} and cannot be deleted"
+            )
 
 
 class NetworkInterface(Kind):

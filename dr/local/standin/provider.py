@@ -77,9 +77,9 @@ class StandIn(sdk.Provider):
             seed = request.random_seed or b"\0\0\0\0"
             made_up = PropertyValue(kind.made_up_name(request.name, seed))
             inputs[kind.name_input] = old.get(kind.name_input, made_up)
-        if self._metadata.has_input(request.type, "location") and "location" not in inputs and self._location:
+        if self._metadata.has_input(kind.resource_type, "location") and "location" not in inputs and self._location:
             inputs["location"] = PropertyValue(self._location)
-        found = list(self._metadata.problems(request.type, unwrap_all(inputs)))
+        found = list(self._metadata.problems(kind.resource_type, unwrap_all(inputs)))
         return sdk.CheckResponse(inputs, [sdk.CheckFailure(problem.path, problem.reason) for problem in found])
 
     async def diff(self, request: sdk.DiffRequest) -> sdk.DiffResponse:
@@ -140,7 +140,9 @@ class StandIn(sdk.Provider):
             inputs = self._located(kind, inputs, resource_id)
             refuse_locked(self._cloud, resource_id, deleting=False)
             kind.refuse_create(self._cloud, resource_id, inputs)
-            record = records.reserve(resource_id, kind.resource_type, str(inputs[kind.name_input]), inputs)
+            record = records.reserve(
+                resource_id, kind.resource_type, str(inputs[kind.name_input]), kind.recorded(inputs)
+            )
         try:
             ready = record.ready(kind.create(self._cloud, record, voice))
         except PartlyCreated as partly:
@@ -164,7 +166,9 @@ class StandIn(sdk.Provider):
             refuse_locked(self._cloud, resource_id, deleting=False)
             kind.refuse_update(self._cloud, record, inputs)
         outputs = kind.update(self._cloud, record, inputs, voice)
-        changed = Record(record.id, record.resource_type, record.name, inputs, outputs, "ready", record.maker)
+        changed = Record(
+            record.id, record.resource_type, record.name, kind.recorded(inputs), outputs, "ready", record.maker
+        )
         records.save(changed)
         kind.apply(self._cloud, changed, voice)
         return changed

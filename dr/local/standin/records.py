@@ -5,7 +5,7 @@ Rules:
 - A record is written as `creating` before anything is made, with the identity of the process that makes it. One
   whose maker died counts as absent, so an interrupted `up` can be repeated.
 - Look and change under `exclusive()`: several stacks may run at once.
-- Records hold no secret: no type that is realised has one among its inputs (a VM's osProfile is refused).
+- Records hold no secret: what a kind names as one is left out (a VM's osProfile is refused).
 """
 
 from __future__ import annotations
