@@ -14,13 +14,29 @@ from dataclasses import dataclass
 from dr.compile.blueprint import ProtectionBlueprint
 from dr.push.connection import Connection
 from dr.push.layout import TRACEFS_FOLDERS
-from dr.push.probes import Output, Probe, bundle, read, split
+from dr.push.probes import Output, Probe, bundle, read, split, words_of
+from dr.push.storage import LAYOUT, WHOLE_DISKS, DiskFact, Layout, WholeDisk, disk_probe
 
 FACTS_SECONDS = 180.0  # an emulated or starved server is slow; each single probe is quick
 REACH_SECONDS = 4
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 9), (3, 13)
 # What the agent imports of the standard library and what minimal installations leave out.
 AGENT_MODULES = ("ctypes", "http.client", "json", "mmap", "ssl", "zipfile")
+# Where an installation needs room, in bytes; what the program needs at run time under /run is the tracker's matter.
+ROOM = {"/usr/local/lib": 64 << 20, "/var/cache": 16 << 20, "/etc": 1 << 20}
+WRITTEN = ("/usr/local/lib", "/etc", "/etc/systemd/system", "/var/cache", "/run")
+# What follows a server's disks as we do: a path that shows it, and its name.
+KNOWN_AGENTS = {
+    "/usr/local/ASR": "Azure Site Recovery",
+    "/sys/module/involflt": "Azure Site Recovery",
+    "/var/lib/aws-replication-agent": "AWS Elastic Disaster Recovery",
+    "/sys/module/veeamsnap": "Veeam Agent",
+    "/sys/module/blksnap": "Veeam Agent",
+    "/sys/module/snapapi26": "Acronis",
+    "/sys/module/dattobd": "Datto",
+}
+# The nearest folder above `p` that exists; its file system is the one that `p` will be on.
+_NEAREST = 'e=$p; while [ ! -d "$e" ]; do e=${e%/*}; e=${e:-/}; done'
 PYTHONS = ("/usr/bin/python3", *(f"/usr/bin/python3.{minor}" for minor in range(13, 8, -1)))
 
 
@@ -31,18 +47,6 @@ class PythonFact:
     path: str
     version: tuple[int, int]
     missing: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DiskFact:
-    """What the declared device is. `kind`: disk, partition, stacked, unsupported, not-a-device or absent."""
-
-    device: str
-    kind: str
-    node: str  # resolved, such as /dev/sda
-    parent: str  # of a partition
-    size_bytes: int
-    serial: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +71,17 @@ class Facts:
     systemd: int | None  # version, None when it is not the running init
     openssl: str | None
     trace: TraceFact
-    free_bytes: Mapping[str, int]  # of / and /run
+    free_bytes: Mapping[str, int]  # of the places in `ROOM`, and of /run
+    unusable: tuple[str, ...]  # "read-only /etc", "noexec /var/cache"
+    other_agents: tuple[str, ...]
     memory_available_bytes: int | None
     processors: int
     product_uuid: str
     firmware: str  # "bios" or "uefi"
     disks: Mapping[str, DiskFact]  # by declared name
-    other_disks: tuple[str, ...]  # "/dev/sda (256 GiB)"
-    clock_skew_seconds: float  # the server's minus ours
+    whole_disks: tuple[WholeDisk, ...]
+    layout: Layout | None
+    clock_skew_seconds: float | None  # the server's minus ours
     reach: Mapping[str, str]  # "address:port" -> open, refused, timeout, unresolved, failed or unknown
 
     @property
@@ -118,7 +125,7 @@ def parse_openssl(output: Output) -> str | None:
 
 
 def parse_trace(output: Output) -> TraceFact:
-    words = dict(_pair(line) for line in output.lines)
+    words = words_of(output)
     lockdown = words.get("lockdown", "")
     chosen = lockdown[lockdown.find("[") + 1 : lockdown.find("]")] if "[" in lockdown else ""
     return TraceFact(words.get("mounted"), "supported" in words, "event" in words, chosen)
@@ -146,6 +153,14 @@ def parse_line(output: Output) -> str:
     return output.lines[0] if output.lines else ""
 
 
+def parse_lines(output: Output) -> tuple[str, ...]:
+    return tuple(output.lines)
+
+
+def parse_names(output: Output) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(output.lines))
+
+
 def parse_uuid(output: Output) -> str:
     return parse_line(output).lower()
 
@@ -154,50 +169,6 @@ def parse_reach(output: Output) -> dict[str, str]:
     """Each line: address:port and how it went."""
     rows = (line.rsplit(" ", 1) for line in output.lines)
     return {row[0]: row[1] for row in rows if len(row) == 2}
-
-
-def parse_disks(output: Output) -> tuple[str, ...]:
-    rows = (line.split() for line in output.lines)
-    return tuple(f"{row[0]} ({_size(int(row[1]) * 512)})" for row in rows if len(row) == 2 and int(row[1]) > 0)
-
-
-def _pair(line: str) -> tuple[str, str]:
-    word, _, value = line.partition(" ")
-    return word, value
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / 2**30:.0f} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:.0f} MiB"
-
-
-def parse_disk(device: str, output: Output) -> DiskFact:
-    """Lines `word value`; see `disk_probe`."""
-    words = dict(_pair(line) for line in output.lines)
-    sectors = words.get("sectors", "")
-    return DiskFact(
-        device=device,
-        kind=words.get("kind", "absent"),
-        node=words.get("node", ""),
-        parent=words.get("parent", ""),
-        size_bytes=int(sectors) * 512 if sectors.isdigit() else 0,
-        serial=words.get("serial", "").strip(),
-    )
-
-
-def disk_probe(name: str, device: str) -> Probe[DiskFact]:
-    """Look at one declared device; the serial's sources are those of `docs/architecture.md`, "Agent"."""
-    command = f"""d={shlex.quote(device)}; [ -e "$d" ] || {{ echo kind absent; exit; }}
-r=$(readlink -f -- "$d"); n=${{r##*/}}; s=/sys/class/block/$n; echo node "$r"
-[ -b "$r" ] && [ -d "$s" ] || {{ echo kind not-a-device; exit; }}
-echo sectors "$(cat "$s/size")"
-for f in serial device/serial device/wwid wwid; do
-  [ -r "$s/$f" ] || continue; v=$(tr -d '\\000' <"$s/$f"); case "$v" in *[!\\ ]*) echo "serial $v"; break;; esac
-done
-case "$n" in zram*|ram*|pmem*|sr*|fd*) echo kind unsupported; exit;; esac
-if [ -e "$s/partition" ]; then p=$(readlink -f "$s/.."); echo parent "/dev/${{p##*/}}"; echo kind partition
-elif [ -n "$(ls "$s/slaves")" ]; then echo kind stacked
-else echo kind disk; fi"""
-    return Probe(f"disk-{name}", command, lambda output: parse_disk(device, output))
 
 
 def _reach_probe(addresses: Sequence[str]) -> Probe[dict[str, str]]:
@@ -243,36 +214,56 @@ done
 echo lockdown "$(cat /sys/kernel/security/lockdown)" """,
     parse_trace,
 )
-SPACE = Probe("space", "stat -f -c '%n %a %S' / /run", parse_space)
+SPACE = Probe(
+    "space",
+    f"""for p in {" ".join(ROOM)} /run; do {_NEAREST}
+  echo "$p $(stat -f -c '%a %S' "$e")"
+done""",
+    parse_space,
+)
+PLACES = Probe(
+    "places",
+    f"""for p in {" ".join(WRITTEN)}; do {_NEAREST}
+  [ -w "$e" ] || echo "read-only $p"
+done
+findmnt -rno OPTIONS -T /var/cache | grep -qw noexec && echo "noexec /var/cache"; true""",
+    parse_lines,
+)
+OTHER_AGENTS = Probe(
+    "other-agents",
+    "".join(f"[ -e {path} ] && echo {shlex.quote(name)}; " for path, name in KNOWN_AGENTS.items()) + "true",
+    parse_names,
+)
 MEMORY = Probe("memory", "cat /proc/meminfo", parse_memory)
 PROCESSORS = Probe("processors", "getconf _NPROCESSORS_ONLN", parse_count)
 PRODUCT_UUID = Probe("product-uuid", "cat /sys/class/dmi/id/product_uuid", parse_uuid)
 FIRMWARE = Probe("firmware", "[ -d /sys/firmware/efi ] && echo uefi || echo bios", parse_line)
-OTHER_DISKS = Probe(
-    "other-disks",
-    'for b in /sys/block/*; do case "${b##*/}" in loop*|ram*|zram*|dm-*|md*|sr*|fd*) ;; '
-    '*) echo "/dev/${b##*/} $(cat $b/size)";; esac; done',
-    parse_disks,
-)
 PROBES: tuple[Probe[object], ...] = (
     SYSTEM, KERNEL, MACHINE, BOOT_ID, PYTHON, SYSTEMD, OPENSSL, TRACE, SPACE, MEMORY, PROCESSORS, PRODUCT_UUID,
-    FIRMWARE, OTHER_DISKS,
+    FIRMWARE, PLACES, OTHER_AGENTS, WHOLE_DISKS, LAYOUT,
 )  # fmt: skip
 
 
-def gather(connection: Connection, protection: ProtectionBlueprint) -> Facts:
-    """Ask the server everything in two round trips; changes nothing there. Raises what `Connection.run` does."""
-    before = time.time()
-    clock = connection.run("date +%s.%N").text.strip()
-    skew = float(clock) - (before + time.time()) / 2 if clock.replace(".", "").isdigit() else 0.0
-    addresses = tuple(dict.fromkeys((protection.configuration_server, *protection.process_servers)))
-    reach = _reach_probe(addresses)
-    disks = {disk.name: disk_probe(disk.name, disk.device) for disk in protection.disks}
-    outputs = ask(connection, (*PROBES, reach, *disks.values()))
-    reached = read(reach, outputs)
+def probes_for(protection: ProtectionBlueprint) -> tuple[Probe[object], ...]:
+    """Return all probes that the facts of this server come from."""
+    disks = (disk_probe(disk.name, disk.device) for disk in protection.disks)
+    return (*PROBES, _reach_probe(_addresses(protection)), *disks)
+
+
+def facts_of(
+    outputs: Mapping[str, Output],
+    protection: ProtectionBlueprint,
+    *,
+    privilege: str,
+    privilege_complaint: str | None = None,
+    clock_skew_seconds: float | None = None,
+) -> Facts:
+    """Return the facts that the outputs of `probes_for` tell. Raises `Corrupt` when one is missing."""
+    addresses = _addresses(protection)
+    reached = read(_reach_probe(addresses), outputs)
     return Facts(
-        privilege=_privilege(connection),
-        privilege_complaint=connection.privilege_complaint,
+        privilege=privilege,
+        privilege_complaint=privilege_complaint,
         system=read(SYSTEM, outputs),
         kernel=read(KERNEL, outputs),
         machine=read(MACHINE, outputs),
@@ -282,15 +273,36 @@ def gather(connection: Connection, protection: ProtectionBlueprint) -> Facts:
         openssl=read(OPENSSL, outputs),
         trace=read(TRACE, outputs),
         free_bytes=read(SPACE, outputs),
+        unusable=read(PLACES, outputs),
+        other_agents=read(OTHER_AGENTS, outputs),
         memory_available_bytes=read(MEMORY, outputs),
         processors=read(PROCESSORS, outputs),
         product_uuid=read(PRODUCT_UUID, outputs),
         firmware=read(FIRMWARE, outputs),
-        disks={name: read(probe, outputs) for name, probe in disks.items()},
-        other_disks=read(OTHER_DISKS, outputs),
-        clock_skew_seconds=skew,
+        disks={disk.name: read(disk_probe(disk.name, disk.device), outputs) for disk in protection.disks},
+        whole_disks=read(WHOLE_DISKS, outputs),
+        layout=read(LAYOUT, outputs),
+        clock_skew_seconds=clock_skew_seconds,
         reach={address: reached.get(address, "unknown") for address in addresses},
     )
+
+
+def gather(connection: Connection, protection: ProtectionBlueprint) -> Facts:
+    """Ask the server everything in two round trips; changes nothing there. Raises what `Connection.run` does."""
+    before = time.time()
+    clock = connection.run("date +%s.%N").text.strip()
+    skew = float(clock) - (before + time.time()) / 2 if clock.replace(".", "", 1).isdigit() else None
+    return facts_of(
+        ask(connection, probes_for(protection)),
+        protection,
+        privilege=_privilege(connection),
+        privilege_complaint=connection.privilege_complaint,
+        clock_skew_seconds=skew,
+    )
+
+
+def _addresses(protection: ProtectionBlueprint) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((protection.configuration_server, *protection.process_servers)))
 
 
 def ask(connection: Connection, probes: Sequence[Probe[object]]) -> dict[str, Output]:

@@ -17,7 +17,8 @@ from dr.certificates.authority import Authority, identity_uri, sign_request
 from dr.compile.blueprint import ProtectionBlueprint
 from dr.errors import LifeboatError, PrerequisiteMissing, Refused, RunFailed
 from dr.push import layout, plan
-from dr.push.blockers import Finding, findings, require_none
+from dr.push.blockers import findings, require_none
+from dr.push.catalogue import Finding
 from dr.push.connection import Connection, connect
 from dr.push.credentials import Secrets
 from dr.push.facts import PYTHON, Facts, ask, fitting, gather
@@ -96,7 +97,7 @@ def install(
     with connect(protection, secrets=secrets) as connection:
         progress(f"{protection.server}: asking for facts")
         facts, present = gather(connection, protection), look(connection)
-        found = findings(protection, facts, installed=present.config, protection_epoch=protection_epoch)
+        found = findings(protection, facts, site=site, installed=present.config, protection_epoch=protection_epoch)
         require_none(protection.server, found)
         for finding in found:
             progress(f"{protection.server}: {finding}")

@@ -70,3 +70,9 @@ def read(probe: Probe[T_co], outputs: Mapping[str, Output]) -> T_co:
     if probe.name not in outputs:
         raise Corrupt(f"the server's answer lacks {probe.name}", code="facts-incomplete")
     return probe.parse(outputs[probe.name])
+
+
+def words_of(output: Output) -> dict[str, str]:
+    """Return lines of the form "word value" as a dictionary."""
+    pairs = (line.partition(" ") for line in output.lines)
+    return {word: value for word, _, value in pairs}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dr.compile.blueprint import DiskBlueprint, ProtectionBlueprint
 from dr.model import Ssh
-from dr.push.facts import DiskFact, Facts, PythonFact, TraceFact
+from dr.push.facts import Facts, PythonFact, TraceFact
+from dr.push.probes import Output
+from dr.push.storage import DiskFact, WholeDisk, parse_layout
 
 GIB = 1 << 30
 PROTECTION = ProtectionBlueprint(
@@ -30,13 +32,16 @@ FACTS = Facts(
     systemd=252,
     openssl="OpenSSL 3.0.15",
     trace=TraceFact("/sys/kernel/tracing", True, True, "none"),
-    free_bytes={"/": 10 * GIB, "/run": GIB},
+    free_bytes={"/usr/local/lib": 10 * GIB, "/var/cache": 10 * GIB, "/etc": 10 * GIB, "/run": GIB},
     memory_available_bytes=2 * GIB,
     processors=2,
     product_uuid="5f0c1b1e-0000-4000-8000-000000000001",
     firmware="bios",
     disks={"os": DISK},
-    other_disks=("/dev/vda (2 GiB)",),
+    unusable=(),
+    other_agents=(),
+    whole_disks=(WholeDisk("/dev/vda", 2 * GIB, "/dev/disk/by-id/virtio-os"),),
+    layout=parse_layout(Output(0, "below /dev/vda\nbelow /dev/vda1 /dev/vda\nmount / /dev/vda1 ext4\n")),
     clock_skew_seconds=0.2,
     reach={"192.0.2.2:443": "open", "192.0.2.2:9443": "open"},
 )

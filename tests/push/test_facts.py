@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dr.errors import Corrupt
-from dr.push import facts, presence
+from dr.push import facts, presence, storage
 from dr.push.facts import PythonFact, TraceFact
 from dr.push.probes import Output, bundle, read, split
 
@@ -28,20 +28,23 @@ def test_facts_of_a_debian_12_server() -> None:
     assert facts.fitting(read(facts.PYTHON, found)) == PythonFact("/usr/bin/python3", (3, 11), ())
     assert read(facts.SYSTEMD, found) == 252
     assert str(read(facts.OPENSSL, found)).startswith("OpenSSL 3.0.")
-    assert read(facts.TRACE, found) == TraceFact("/sys/kernel/tracing", supported=True, event=True, lockdown="")
-    assert set(read(facts.SPACE, found)) == {"/", "/run"}
-    assert read(facts.SPACE, found)["/"] > 1 << 30
-    assert (read(facts.MEMORY, found) or 0) > 1 << 30
+    assert read(facts.TRACE, found) == TraceFact("/sys/kernel/tracing", supported=True, event=True, lockdown="none")
+    assert set(read(facts.SPACE, found)) == {"/usr/local/lib", "/var/cache", "/etc", "/run"}
+    assert read(facts.SPACE, found)["/usr/local/lib"] > 1 << 30
+    assert (read(facts.MEMORY, found) or 0) > 256 << 20
     assert read(facts.PROCESSORS, found) == 2
     assert read(facts.FIRMWARE, found) == "bios"
-    assert read(facts.PRODUCT_UUID, found) == ""
-    assert read(facts.OTHER_DISKS, found) == ("/dev/vda (256 GiB)",)
-    disk = read(facts.disk_probe("os", "/dev/vda"), found)
-    assert (disk.kind, disk.node, disk.size_bytes) == ("disk", "/dev/vda", 256 << 30)
-    absent = read(facts.disk_probe("absent", "/dev/disk/by-id/none"), found)
-    assert (absent.kind, absent.size_bytes) == ("absent", 0)
-    assert read(facts.disk_probe("memory", "/dev/zram0"), found).kind == "unsupported"
-    assert read(facts.disk_probe("file", "/etc/passwd"), found).kind == "not-a-device"
+    assert read(facts.PRODUCT_UUID, found) == "5f0c1b1e-0000-4000-8000-000000000001"
+    (whole,) = read(storage.WHOLE_DISKS, found)
+    assert str(whole) == "/dev/disk/by-id/virtio-shop1-os (2 GiB)"
+    disk = read(storage.disk_probe("os", "/dev/disk/by-id/virtio-shop1-os"), found)
+    assert (disk.kind, disk.node, disk.size_bytes, disk.serial) == ("disk", "/dev/vda", 2 << 30, "shop1-os")
+    assert (disk.sector_bytes, disk.requests, disk.multipath) == (512, True, "")
+    layout = read(storage.LAYOUT, found)
+    assert layout is not None
+    assert [(mount.target, mount.node) for mount in layout.mounts] == [("/", "/dev/vda3")]
+    assert layout.disks("/dev/vda3") == {"/dev/vda"}
+    assert [entry.target for entry in layout.fstab] == ["/"]
 
 
 def test_presence_on_an_installed_and_on_an_empty_server() -> None:
@@ -103,5 +106,5 @@ def test_the_frame_is_whole_or_refused() -> None:
 
 
 def test_device_names_cannot_leave_their_quotes() -> None:
-    probe = facts.disk_probe("os", "/dev/x'; touch /tmp/owned; '")
+    probe = storage.disk_probe("os", "/dev/x'; touch /tmp/owned; '")
     assert """d='/dev/x'"'"'; touch /tmp/owned; '"'"''""" in bundle([probe], NONCE)

@@ -19,7 +19,7 @@ find FOLDERS -xdev \( \
   -path /var/lib/systemd/timers -o -path '/var/lib/dhc*' -o -path /var/lib/apt -o \
   -path /var/cache/apt -o -path /var/lib/chrony -o -path '/tmp/systemd-private-*' -o \
   -path '/var/tmp/systemd-private-*' \) -prune -o \
-  ! -type d -printf 'file %p %M %U %G %s %l\n' -o -type d -printf 'folder %p %M %U %G\n' 2>/dev/null |
+  ! -type d -printf 'file %p %M %U %G %l\n' -o -type d -printf 'folder %p %M %U %G\n' 2>/dev/null |
   grep -v -e '^file /var/log/' -e '^file /etc/resolv.conf ' | sort
 find /etc -xdev -type f ! -name resolv.conf -exec sha256sum {} + 2>/dev/null | sed 's/^/content /' | sort -k3
 find /run -xdev \( -path '/run/user' -o -path '/run/systemd' -o -path '/run/udev' -o -path '/run/log' -o \
@@ -44,7 +44,9 @@ for f in set_event kprobe_events uprobe_events dynamic_events current_tracer; do
 done
 find /sys/fs/bpf 2>/dev/null | sed 's/^/bpf /' | sort
 find /sys/fs/cgroup -iname '*lifeboat*' 2>/dev/null | sed 's/^/cgroup /'
-ss -Hltnu 2>/dev/null | awk '{print "listener", $1, $5}' | sort -u
+for f in tcp tcp6 udp udp6; do
+  sed -n "s/^ *[0-9]*: \([0-9A-F]*:[0-9A-F]*\) [0-9A-F:]* \(0A\|07\) .*/listener $f \1/p" /proc/net/$f 2>/dev/null
+done | sort -u
 for p in /proc/[0-9]*; do
   c=$(tr '\0' ' ' <$p/cmdline 2>/dev/null)
   case "$c" in *lifeboat-agent.pyz*) echo "process $c";; esac
