@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from dr.compile.blueprint import DiskBlueprint, ProtectionBlueprint
 from dr.errors import LifeboatError, Unreachable
 from dr.model import JumpHost, SecretReference, Ssh
 from dr.provider.certificate_authority import open_authority
+from dr.provider.installation_log import extended
 from dr.provider.resource import NotReady, Properties, ResourceType, Session
 from dr.provider.world import World
 
@@ -62,6 +64,7 @@ class Protection(ResourceType):
             "certificateUntil",
             "unitState",
             "problems",
+            "log",
             "concerns",
             "productUuid",
             "diskBytes",
@@ -81,10 +84,10 @@ class Protection(ResourceType):
         return None if hashlib.sha256(package).hexdigest() == state.get("agentSha256") else "agentSha256"
 
     def create(self, inputs: Properties, session: Session) -> tuple[str, Properties]:
-        return inputs["server"], self._install(inputs, session)
+        return inputs["server"], self._install(inputs, (), session)
 
     def update(self, resource_id: str, state: Properties, inputs: Properties, session: Session) -> Properties:
-        return {**_measured(state), **self._install(inputs, session)}
+        return {**_measured(state), **self._install(inputs, state.get("log", ()), session)}
 
     def read(self, resource_id: str, state: Properties, session: Session) -> Properties | None:
         try:
@@ -123,16 +126,18 @@ class Protection(ResourceType):
 
         return Secrets(key_store=lambda: self._world.key_store(properties["subscription"]))
 
-    def _install(self, inputs: Properties, session: Session) -> Properties:
+    def _install(self, inputs: Properties, log: Sequence[Properties], session: Session) -> Properties:
         from dr.push.install import PartlyInstalled  # noqa: PLC0415 - loads paramiko
 
+        package = self._world.agent_package()
+        agent = hashlib.sha256(package.read_bytes()).hexdigest()
         authority = open_authority(self._world.key_store(inputs["subscription"]), inputs["certificateAuthority"])
         try:
             installed = self._world.push().install(
                 _blueprint(inputs),
                 site=inputs["site"],
                 authority=authority,
-                package=self._world.agent_package(),
+                package=package,
                 protection_epoch=FIRST_EPOCH,
                 secrets=self._secrets(inputs),
                 progress=session.progress,
@@ -141,11 +146,13 @@ class Protection(ResourceType):
         except PartlyInstalled as error:
             known = _outputs(error.installed) if error.installed else {}
             problems = known.get("problems") or [error.message]
-            outputs = {**inputs, **known, "problems": problems}
+            kept = extended(log, self._world.now(), agent=agent, steps=error.steps, outcome=error.code)
+            outputs = {**inputs, **known, "problems": problems, "log": kept}
             raise NotReady(inputs["server"], outputs, error.message, remedy=error.remedy) from error
         for concern in installed.concerns:
             session.warn(f"{inputs['server']}: {concern}")
-        return {**inputs, **_outputs(installed), **_facts(installed)}
+        kept = extended(log, self._world.now(), agent=agent, steps=installed.changed)
+        return {**inputs, **_outputs(installed), **_facts(installed), "log": kept}
 
 
 def _blueprint(properties: Properties) -> ProtectionBlueprint:

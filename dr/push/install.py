@@ -7,7 +7,7 @@ run in parallel. Each is idempotent: repeated after a failure it continues, repe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from dr.push.catalogue import Finding
 from dr.push.connection import Connection, connect
 from dr.push.credentials import Secrets
 from dr.push.facts import PYTHON, Facts, ask, fitting, gather
+from dr.push.plan import recorded
 from dr.push.presence import UNIT, Presence, certificate_end, certificate_fingerprint, certificate_problem, look
 from dr.push.probes import read
 
@@ -50,15 +51,19 @@ class Installed:
 
 
 class PartlyInstalled(LifeboatError):
-    """The installation was begun and is not whole; `installed` is what is there. Repeating it continues."""
+    """The installation was begun and is not whole; `installed` is what is there. Repeating it continues.
+
+    `steps` are those that were begun; the last of them may not have been done.
+    """
 
     code = "partly-installed"
 
-    def __init__(self, cause: LifeboatError, installed: Installed | None) -> None:
+    def __init__(self, cause: LifeboatError, installed: Installed | None, steps: Sequence[str]) -> None:
         super().__init__(cause.message, remedy=cause.remedy, code=cause.code)
         self.exit_code = cause.exit_code
         self.http_status = cause.http_status
         self.installed = installed
+        self.steps = tuple(steps)
 
 
 def _quiet(_: str) -> None:
@@ -115,7 +120,7 @@ def install(
         except LifeboatError as error:
             if not runner.done:
                 raise
-            raise PartlyInstalled(error, _inspect_if_possible(protection, secrets)) from error
+            raise PartlyInstalled(error, _inspect_if_possible(protection, secrets), runner.done) from error
         installed = _describe(look(connection))
     return replace(installed, facts=facts, concerns=found, changed=tuple(runner.done))
 
@@ -176,7 +181,7 @@ class _Runner:
             self.go_on(step.what)
             self._progress(f"{self._server}: {step.what}")
             self.done.append(step.what)
-            self._connection.must(step.script, step.what, stdin=step.stdin, seconds=step.seconds)
+            self._connection.must(recorded(step), step.what, stdin=step.stdin, seconds=step.seconds)
 
     def go_on(self, before: str) -> None:
         """Raise `RunFailed` "install-interrupted" when somebody wants us to stop before that."""

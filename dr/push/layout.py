@@ -22,6 +22,7 @@ CACHE_FOLDER = "/var/cache/lifeboat"  # lz4, unpacked by the agent for root only
 TRACEFS_FOLDERS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 TRACEFS_INSTANCE = "lifeboat"
 PINS_FOLDER = "/sys/fs/bpf/lifeboat"  # the tracker's eBPF maps; they outlive the agent, not a reboot
+JOURNAL_TAG = "lifeboat-install"  # of the lines that an installation leaves in the server's own journal
 DIGEST_VARIABLE = "LIFEBOAT_INSTALLATION"  # in the unit: tells a running agent of an older installation apart
 
 

@@ -42,6 +42,13 @@ class Step:
     seconds: float = COMMAND_SECONDS
 
 
+def recorded(step: Step) -> str:
+    """Return the step's script, which also writes what was done, or not done, into the server's journal."""
+    done, failed = (f"logger -t {layout.JOURNAL_TAG} -- {shlex.quote(step.what + end)}" for end in ("", ": failed"))
+    # Where no journal listens, the step counts all the same.
+    return f"( {step.script}\n) && {{ {done}; true; }} 2>/dev/null || {{ c=$?; {failed} 2>/dev/null; exit $c; }}"
+
+
 @dataclass(frozen=True, slots=True)
 class Desired:
     """The wanted installation, without choices: the content of each file but the private key."""

@@ -417,11 +417,29 @@ class TestProtection:
         assert "was not asked" in around.warnings[-1]
 
     def test_a_half_installation_is_kept_with_its_reason(self, around: Surroundings, kind: Protection) -> None:
-        around.push.error = PartlyInstalled(Unreachable("the connection broke", remedy="again"), None)
+        steps = ["folder /etc/lifeboat"]
+        around.push.error = PartlyInstalled(Unreachable("the connection broke", remedy="again"), None, steps)
         with pytest.raises(NotReady) as caught:
             kind.create(PROTECTION, around.session)
         assert caught.value.outputs["problems"] == ["the connection broke"]
         assert kind.due(caught.value.outputs) == "problems"
+        (entry,) = caught.value.outputs["log"]
+        assert (entry["steps"], entry["outcome"]) == (steps, "unreachable")
+        around.push.error = None
+        state = kind.update("shop1", caught.value.outputs, PROTECTION, around.session)
+        assert [each["outcome"] for each in state["log"]] == ["unreachable", "done"]
+
+    def test_what_was_done_when_and_from_where_is_kept_and_an_idle_run_adds_nothing(
+        self, around: Surroundings, kind: Protection
+    ) -> None:
+        _, state = kind.create(PROTECTION, around.session)
+        (entry,) = state["log"]
+        assert entry["at"] == NOW.isoformat()
+        assert entry["from"].endswith(f"@{socket.gethostname()}")
+        assert entry["agent"] == state["agentSha256"]
+        assert entry["steps"] == ["start of the agent"]
+        again = kind.update("shop1", state, PROTECTION, around.session)
+        assert again["log"] == state["log"]
 
     def test_removal_of_an_unreachable_server_wants_it_named(self, around: Surroundings, kind: Protection) -> None:
         resource_id, state = kind.create(PROTECTION, around.session)

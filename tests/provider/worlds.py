@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -62,8 +62,8 @@ class ScriptedPush:
     ) -> Installed:
         self._call("install")
         assert b"PRIVATE KEY" in authority.key_pem
-        self.installed = healthy()
-        return self.installed
+        before, self.installed = self.installed, healthy()
+        return self.installed if before else replace(self.installed, changed=("start of the agent",))
 
     def inspect(
         self, protection: ProtectionBlueprint, *, secrets: Secrets, progress: Callable[[str], None]

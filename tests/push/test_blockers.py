@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from dr.errors import Refused
 from dr.push.blockers import findings, require_none
-from dr.push.catalogue import CATALOGUE
 from tests.push.samples import DISK, FACTS, PROTECTION
 
-DOC = Path(__file__).parents[2] / "docs" / "agent-install.md"
 INSTALLED = {
     "site": "harbour",
     "server": "shop1",
@@ -52,9 +49,3 @@ def test_an_installed_agent_has_the_room_that_a_new_one_needs() -> None:
     codes = [finding.code for finding in findings(PROTECTION, tight, site="harbour")]
     assert codes == ["space-run", "memory-short"]
     assert findings(PROTECTION, tight, site="harbour", installed=INSTALLED, protection_epoch=1) == ()
-
-
-def test_the_document_has_the_catalogue() -> None:
-    text = DOC.read_text()
-    for code, (blocks, meaning, remedy) in CATALOGUE.items():
-        assert f"| `{code}` | {'blocks' if blocks else 'concern'} | {meaning} | {remedy} |" in text

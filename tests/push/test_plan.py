@@ -6,7 +6,6 @@ import hashlib
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -206,9 +205,3 @@ def test_the_unit_bounds_the_agent_and_leaves_it_disks_and_tracefs() -> None:
 def test_contents_do_not_show_in_representations() -> None:
     assert "CERTIFICATE" not in repr(wanted())
     assert "secret" not in repr(Step("x", "true", b"secret"))
-
-
-def test_the_document_names_every_path() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "agent-install.md").read_text()
-    for place in (*layout.FOLDERS, *layout.FILES, *layout.RUN_TIME):
-        assert f"| `{place.path}` | {place.mode:04o} | {place.purpose} |" in text
