@@ -36,6 +36,7 @@ class PartlyCreated(LifeboatError):
 def one_line(error: BaseException) -> str:
     """Return the text that a person sees for `error`."""
     if isinstance(error, LifeboatError):
-        remedy = f" (remedy: {error.remedy})" if error.remedy else ""
+        apart = "\n" if "\n" in error.message else " "
+        remedy = f"{apart}(remedy: {error.remedy})" if error.remedy else ""
         return plain(f"{error.message}{remedy}")
     return plain(f"unexpected {type(error).__name__}: {error}")

@@ -27,7 +27,6 @@ EXPOSURES: Mapping[str, str] = {
     "PrivateTmp=": "lays another file system over /tmp, which must be frozen",
     "RootDirectory=/RootImage=": "as above, for the whole system",
     "PrivateUsers=": "capabilities of another user namespace freeze nothing",
-    "ProtectProc=": "costs nothing here and hides nothing from root",
     "ProcSubset=": "it reads /proc/swaps, /proc/filesystems and the id of the boot",
     "MemoryDenyWriteExecute=": "ctypes, which calls the kernel for it, makes closures",
     "PrivateNetwork=": "it sends what changed",

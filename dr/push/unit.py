@@ -71,6 +71,7 @@ ReadWritePaths=/run/{runtime} /var/cache/{cache}
 ProtectHome=read-only
 ProtectControlGroups=yes
 ProtectHostname=yes
+ProtectProc=invisible
 ProtectKernelLogs=yes
 ProtectKernelModules=yes
 RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK

@@ -9,14 +9,16 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dr.local.environment import LOCAL, environment
 from dr.local.tools import checkout
+from dr.push.package import current_package
+from dr.target.cache import cache
 from dr.target.folders import LOCAL_SUBSCRIPTION, Folders
-from tests.push.rig import Server
+from tests.push.rig import Server, package
 
 PROGRAM = f'''
 import os, sys
@@ -104,10 +106,23 @@ def project(folder: Path, server: Server, ssh: Mapping[str, Any], variables: Map
     folders.state.mkdir(parents=True)
     base = {**os.environ, "LIFEBOAT_PLANS": str(plans)}
     chosen = {**base, **environment(LOCAL, folders, base), "CHECKOUT": str(checkout()), **variables}
+    chosen["LIFEBOAT_CACHE"] = str(_cache(folder / "cache"))
     made = Project(folder, chosen)
     code, said = made.run("stack", "init")
     assert code == 0, said
     yield made
+
+
+def _cache(folder: Path) -> Path:
+    """Make a cache like this machine's in which the agent's package is the small one: the rig has no tracefs."""
+    folder.mkdir()
+    for each in cache().iterdir():
+        if each.name != "agent-packages":
+            (folder / each.name).symlink_to(each)
+    real = current_package()
+    (folder / "agent-packages").mkdir()
+    package(folder / "agent-packages" / real.name, "1")
+    return folder
 
 
 def declare(plans: Path, server: Server, ssh: Mapping[str, Any], **changes: Any) -> None:
@@ -120,6 +135,6 @@ def declare(plans: Path, server: Server, ssh: Mapping[str, Any], **changes: Any)
         "ssh": login,
         "policy": "standard",
         "disks": [{"name": disk.name, "device": disk.device} for disk in declared.disks],
-        "target": {"size": "Standard_B2s", "subnet": "front", "address": "10.20.1.10", "firmware": "bios", **changes},
+        "target": {"size": "Standard_D2s_v5", "subnet": "shop", "address": "10.20.1.10", "firmware": "bios", **changes},
     }
     (plans / "servers.yaml").write_text(json.dumps(document))
