@@ -1,20 +1,28 @@
-"""`dr agent package`: the agent's one file, for servers that are prepared by other means than `pulumi up`."""
+"""`dr agent …`: the agent in one file, for servers that are not prepared by `pulumi up`; and what was done to one."""
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
+from dr.errors import NotFound
 from dr.push.package import build_package
 
 DEFAULT = Path("lifeboat-agent.pyz")
+CHECKOUT = Path(__file__).resolve().parents[2]
+TARGET = click.option(
+    "--target", default="local", show_default=True, type=click.Choice(["local", "azure"]), help="The site's target."
+)
 
 
 @click.group()
 def agent() -> None:
-    """Build the Mobility agent's package."""
+    """Build the Mobility agent's package; see what was done to a server."""
 
 
 @agent.command()
@@ -33,3 +41,43 @@ def package(output: Path, as_json: bool) -> None:
         click.echo(json.dumps({"file": str(output), "sha256": digest}))
     else:
         click.echo(f"{digest}  {output}")
+
+
+@agent.command()
+@click.argument("server")
+@TARGET
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def log(server: str, target: str, as_json: bool) -> None:
+    """Show what installations did to SERVER: when, from where, which steps, how it ended.
+
+    It is read from the state of the stack site-TARGET. The server's own journal has the same steps and those of a
+    removal: journalctl -t lifeboat-install.
+    """
+    entries = _entries(server, target)
+    if as_json:
+        click.echo(json.dumps({"server": server, "log": entries}))
+        return
+    for entry in entries:
+        click.echo(f"{entry['at']}  {entry['from']}  agent {entry['agent'][:12]}  {entry['outcome']}")
+        for step in entry["steps"]:
+            click.echo(f"    {step}")
+
+
+def _entries(server: str, target: str) -> list[Mapping[str, Any]]:
+    from dr.failover.engine import Engine  # noqa: PLC0415 - only this command asks Pulumi
+    from dr.local.environment import environment  # noqa: PLC0415
+    from dr.target.folders import Folders  # noqa: PLC0415
+
+    os.environ.update(environment(target, Folders.from_environment()))
+    stack = f"site-{target}"
+    state = Engine(CHECKOUT, stack, os.environ).state()
+    held = [each for each in (state or {}).get("resources", ()) if each["type"] == "dr:index:Protection"]
+    for each in held:
+        if each["outputs"].get("server") == server:
+            found: list[Mapping[str, Any]] = each["outputs"].get("log", [])
+            return found
+    raise NotFound(
+        f'the stack {stack} protects no server "{server}"',
+        code="server-not-protected",
+        remedy="see `dr status`; after a removal only the server's journal and `pulumi stack history` know",
+    )

@@ -27,7 +27,7 @@ COMMANDS = {
     "points": ("dr.cli.points", "List a server's recovery points."),
     "failover": ("dr.cli.failover", "Boot a plan's servers in Azure from their recovery points."),
     "secret": ("dr.cli.secret", "Put passwords that the declaration refers to into the key store."),
-    "agent": ("dr.cli.agent", "Build the Mobility agent's package."),
+    "agent": ("dr.cli.agent", "Build the Mobility agent's package; see what was done to a server."),
     "journal": ("dr.cli.journal", "Show the records of an .hrl file."),
 }
 

@@ -105,7 +105,7 @@ class Server:
     def inventory(self) -> str:
         """Everything that an installation could leave; what it shares with the machine is left out."""
         folders = ("/usr/local", *(folder for folder in FOLDERS if folder not in ("/usr", "/dev/shm")))
-        shared = ("listener ", "module ", "sysctl ", "cgroup ", "process ")
+        shared = ("listener ", "module ", "sysctl ", "cgroup ", "process ", "mount /dev/")
         return "".join(
             line for line in self.shell(look(folders)).splitlines(keepends=True) if not line.startswith(shared)
         )

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dr.certificates.authority import Authority
 from dr.compile.blueprint import DiskBlueprint, ProtectionBlueprint
+from dr.errors import Refused
 from dr.model import Ssh
+from dr.push import layout
 from dr.push.connection import connect
+from dr.push.exposures import EXPOSURES, SCORE
 from dr.push.facts import gather
 from dr.push.install import inspect, install, remove
 from dr.push.package import build_package
@@ -54,6 +58,16 @@ def test_install_work_update_and_remove_on_a_real_machine(tmp_path: Path, author
         assert facts.disks["os"].size_bytes == machine.disk_bytes
 
         before = traces(machine)
+        assert blocked(server, facts.whole_disks[0].by_id, authority, package) == (
+            "shop1: the agent cannot be installed, nothing was changed. These 3 stand against it:\n"
+            "  disk-missing: gone: /dev/disk/by-id/none is not there\n"
+            f"      remedy: declare one of its disks: {machine.identity.disk_device} (2 GiB)\n"
+            "  disk-not-whole: part: /dev/vda3 is a partition\n"
+            "      remedy: declare the whole disk, /dev/vda\n"
+            "  firmware-differs: declared is uefi, the server boots by bios\n"
+            "      remedy: correct target.firmware"
+        )
+        assert traces(machine) ^ before == set()
         installed = install(server, site="harbour", authority=authority, package=package, protection_epoch=1)
         assert installed.problems == ()
         wait_for("the report", lambda: _report(machine) is not None, timeout_seconds=60)
@@ -77,9 +91,26 @@ def test_install_work_update_and_remove_on_a_real_machine(tmp_path: Path, author
         again = install(server, site="harbour", authority=authority, package=real, protection_epoch=1)
         assert (again.changed, again.problems) == ((), ()), machine.run("sudo journalctl -u lifeboat-agent -n 30")
 
+        seen = json.loads(machine.run("systemd-analyze security lifeboat-agent --no-pager --json=short"))
+        assert {each["name"] for each in seen if each["set"] is False} == set(EXPOSURES)
+        assert f": {SCORE} OK" in machine.run("systemd-analyze security lifeboat-agent --no-pager | tail -n 2")
+        told = machine.run(f"sudo journalctl -t {layout.JOURNAL_TAG} -o cat --no-pager").splitlines()
+        assert told[:1] == ["folder /usr/local/lib/lifeboat"]
+        assert "start of the agent" in told
+
         assert remove(server)
         assert inspect(server) is None
         assert traces(machine) ^ before == set()
+
+
+def blocked(server: ProtectionBlueprint, stable: str, authority: Authority, package: Path) -> str:
+    """Return the message for a declaration of the same server that is wrong in three ways."""
+    os = server.disks[0]
+    disks = (replace(os, device=stable), replace(os, name="gone", device="/dev/disk/by-id/none"))
+    wrong = replace(server, firmware="uefi", disks=(*disks, replace(os, name="part", device="/dev/vda3")))
+    with pytest.raises(Refused) as caught:
+        install(wrong, site="harbour", authority=authority, package=package, protection_epoch=1)
+    return caught.value.message
 
 
 def _traces(machine: SourceMachine) -> bool:

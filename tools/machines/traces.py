@@ -49,7 +49,7 @@ for f in tcp tcp6 udp udp6; do
 done | sort -u
 for p in /proc/[0-9]*; do
   c=$(tr '\0' ' ' <$p/cmdline 2>/dev/null)
-  case "$c" in *lifeboat-agent.pyz*) echo "process $c";; esac
+  case "$c" in *lifeboat-agent.py[z]*) echo "process $c";; esac
 done
 true
 """
