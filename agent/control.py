@@ -47,6 +47,7 @@ class Control:
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
         self.policy: Mapping[str, Any] = {}
         self.cut_request: Optional[CutRequest] = None
+        self.resync_request: Optional[str] = None
         self.protection_epoch = 0
         self.reachable = True
 
@@ -100,11 +101,13 @@ class Control:
         self.policy = policy if isinstance(policy, dict) else {}
         epoch = answer.body.get("protection_epoch")
         self.protection_epoch = epoch if isinstance(epoch, int) else 0
-        before = self.cut_request
+        before = (self.cut_request, self.resync_request)
+        asked = answer.body.get("resync_request")
+        self.resync_request = asked[:64] if isinstance(asked, str) else None
         self.cut_request = None
         if isinstance(request, dict) and request.get("id"):
             self.cut_request = CutRequest(str(request["id"]), bool(request.get("barrier")))
-        if self.cut_request != before:
+        if (self.cut_request, self.resync_request) != before:
             self._wake.set()
 
     def _deliver(self) -> None:

@@ -26,5 +26,7 @@ def idle(config: Config, mode: str, why: Optional[Reason]) -> Dict[str, Any]:
         "tracker": {"kind": "ring", "overruns": 0, "events": 0, "reason": None, "certificate": None},
         "freezing": "on",
         "last_cut": None,
+        "resync_request": None,
+        "remaining_seconds": None,
         "version": __version__,
     }

@@ -87,6 +87,7 @@ class Engine:
             if self._follower.take_closed():
                 self._sender.reopen()
             self._replication.handle(self._follower.position)
+            self._resync_if_asked()
             self._finish_cuts()
             self._cut_if_due()
             busy = not self._fenced and self._replication.feed()
@@ -248,6 +249,16 @@ class Engine:
             self._save_lasting()
             log.say(f"mode {document['mode']}" + (f" ({document['reason']['code']})" if document["reason"] else ""))
             self._control.soon()
+
+    def _resync_if_asked(self) -> None:
+        asked = self._control.resync_request
+        if asked is None or asked == self._status.resync_request or self._fenced:
+            return
+        if self._replication.session.mode == "delta":
+            self._replication.resync(reason("requested", "somebody asked for it by `dr resync`"))
+        # In any other mode the disks are being read from end to end already, which is what was asked for.
+        self._status.resync_request = asked
+        self._control.soon()
 
     # -- cuts --------------------------------------------------------------------------------------------------
 

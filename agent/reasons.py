@@ -17,6 +17,7 @@ REMEDIES = {
     "tracker-lost": "find who touched the tracing instance `lifeboat`; " + _WAIT,
     "tracker-overrun": "raise limits.tracker_kib or give the agent more CPU; " + _WAIT,
     "store-went-back": "check the storage account; " + _WAIT,
+    "requested": _WAIT,
     # why nothing is sent
     "disk-exchanged": "bring the disk back, or declare what is there now and run `pulumi up` of the site; "
     "the recovery points of the old disk stay",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Dict, Mapping, Optional
 
 from agent.config import Config
@@ -9,6 +10,7 @@ from agent.control import Control
 from agent.cut import Cutter
 from agent.document import idle
 from agent.identity import boot_id
+from agent.pace import Pace
 from agent.reasons import Reason, reason
 from agent.replication import Replication
 from agent.sender import Sender, SenderState
@@ -24,6 +26,9 @@ class Status:
         self._boot_id = boot_id()
         self._last_cut: Optional[Dict[str, Any]] = None
         self._shown_mode = ""
+        self._shown_request: Optional[str] = None
+        self._pace = Pace()
+        self.resync_request: Optional[str] = None  # the last one that was taken up
         self.document: Dict[str, Any] = idle(config, replication.session.mode, None)
 
     def cut_sent(self, info: Mapping[str, Any], number: int) -> None:
@@ -37,8 +42,9 @@ class Status:
         self._last_cut = {"outcome": "skipped", "number": number, "reason": why.as_dict()}
 
     def changed(self) -> bool:
-        """Tell whether the mode differs from what was published."""
-        return self._replication.session.mode != self._shown_mode
+        """Tell whether the mode or the request that was taken up differs from what was published."""
+        shown = (self._shown_mode, self._shown_request)
+        return (self._replication.session.mode, self.resync_request) != shown
 
     def refresh(self, sender: Sender, control: Control, unsaved: Optional[Reason]) -> Dict[str, Any]:
         """Make and return a new document."""
@@ -48,7 +54,7 @@ class Status:
         total = positions.get("initial_bytes_total")
         unread = min(total, replication.unread_bytes)
         off = self._cutter.freezing_off
-        self._shown_mode = replication.session.mode
+        self._shown_mode, self._shown_request = replication.session.mode, self.resync_request
         self.document = {
             **idle(self._config, mode, why),
             "pending_bytes": replication.dirty_bytes,
@@ -60,6 +66,8 @@ class Status:
             "tracker": self._tracker(),
             "freezing": {"off": off.as_dict()} if off else "on",
             "last_cut": self._last_cut,
+            "resync_request": self.resync_request,
+            "remaining_seconds": self._pace.remaining_seconds(unread, time.monotonic()),
         }
         return self.document
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "status": ("dr.cli.status", "Show health, RPO, backlog and mode of the servers."),
     "points": ("dr.cli.points", "List a server's recovery points."),
     "failover": ("dr.cli.failover", "Boot a plan's servers in Azure from their recovery points."),
+    "resync": ("dr.cli.resync", "Have a server's disks compared with its replica from end to end."),
     "secret": ("dr.cli.secret", "Put passwords that the declaration refers to into the key store."),
     "agent": ("dr.cli.agent", "Build the Mobility agent's package; see what was done to a server."),
     "journal": ("dr.cli.journal", "Show the records of an .hrl file."),

@@ -13,6 +13,7 @@ from dr import https
 from dr.config_server.cuts import Cut, CutDesk, CutState
 from dr.config_server.health import NamedState, Newest, server_document, status_document
 from dr.config_server.heartbeats import Heartbeats, check_status
+from dr.config_server.resyncs import ResyncDesk
 from dr.config_server.settings import ServerSettings, SiteSettings
 from dr.errors import NotFound
 from dr.https import RequestInvalid, number
@@ -28,6 +29,7 @@ class Desk:
     settings: Callable[[], SiteSettings]
     heartbeats: Heartbeats
     cuts: CutDesk
+    resyncs: ResyncDesk
     newest: Callable[[str], Awaitable[Newest]]
     writers: Callable[[], Mapping[str, WriterReport]]
     now: Callable[[], datetime]
@@ -47,6 +49,7 @@ def _add_agent_calls(app: web.Application, desk: Desk) -> None:
         status = await https.read_json(request)
         check_status(server.name, status)
         desk.heartbeats.note(server.name, status, desk.now())
+        desk.resyncs.heard(server.name, status.get("resync_request"))
         cut = desk.cuts.next_for(server.name)
         policy = {
             "crash_consistent_seconds": server.crash_consistent_seconds,
@@ -57,6 +60,7 @@ def _add_agent_calls(app: web.Application, desk: Desk) -> None:
             {
                 "policy": policy,
                 "cut_request": None if cut is None else {"id": cut.id, "barrier": cut.barrier},
+                "resync_request": desk.resyncs.pending(server.name),
                 "protection_epoch": server.protection_epoch,
             }
         )
@@ -109,6 +113,10 @@ def _add_operator_calls(app: web.Application, desk: Desk) -> None:
         await desk.cuts.wait_changed(cut, _known(request, cut), seconds(request.query.get("wait", "0")))
         return web.json_response(cut.document())
 
+    async def request_resync(request: web.Request) -> web.Response:
+        https.demand_role(request, "operator")
+        return web.json_response({"id": desk.resyncs.request(_server(request, desk).name)})
+
     async def release(request: web.Request) -> web.Response:
         https.demand_role(request, "operator")
         cut = desk.cuts.find(_server(request, desk).name, request.match_info["cut"])
@@ -119,6 +127,7 @@ def _add_operator_calls(app: web.Application, desk: Desk) -> None:
     app.router.add_post("/v1/servers/{server}/cuts", request_cut)
     app.router.add_get("/v1/servers/{server}/cuts/{cut}", get_cut)
     app.router.add_post("/v1/servers/{server}/cuts/{cut}/release", release)
+    app.router.add_post("/v1/servers/{server}/resync", request_resync)
 
 
 def _site_states(heartbeats: Heartbeats) -> list[NamedState]:

@@ -65,6 +65,10 @@ class SiteClient:
             answer = self.cut(server, cut, known=str(answer["state"]), wait=min(left, POLL_SECONDS))
         return answer
 
+    def request_resync(self, server: str) -> str:
+        """Ask for a resync and return the request's id; the agent names it in its status once it has begun."""
+        return str(self._call("POST", f"/v1/servers/{quote(server, safe='')}/resync", {})["id"])
+
     def release(self, server: str, cut: str) -> None:
         """End the barrier. `Conflict` `cut-ended` when the server did not wait any more."""
         self._call("POST", f"{_cut_path(server, cut)}/release", {})

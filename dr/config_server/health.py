@@ -182,8 +182,12 @@ def _reason_of(value: object) -> tuple[str, str]:
 
 
 def _percent(status: Mapping[str, Any]) -> str:
-    total, done = status.get("initial_bytes_total") or 0, status.get("initial_bytes_done") or 0
-    return f"{100 * done / total:.0f} %" if total else "is starting"
+    total, done = int(status.get("initial_bytes_total") or 0), int(status.get("initial_bytes_done") or 0)
+    if not total:
+        return "is starting"
+    remaining = status.get("remaining_seconds")
+    ends = f", about {max(1, round(remaining / 60))} min to go" if isinstance(remaining, int) and remaining > 0 else ""
+    return f"{100 * done / total:.0f} %{ends}"
 
 
 def _writer_states(writer: WriterReport) -> Iterator[NamedState]:

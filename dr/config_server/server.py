@@ -18,6 +18,7 @@ from dr.config_server.api import Desk, application
 from dr.config_server.cuts import Cut, CutDesk
 from dr.config_server.health import NamedState, Newest
 from dr.config_server.heartbeats import Heartbeats
+from dr.config_server.resyncs import ResyncDesk
 from dr.config_server.settings import SiteSettings
 from dr.errors import LifeboatError
 from dr.https import Listener
@@ -48,10 +49,12 @@ class ConfigurationServer:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="status")
         self._heartbeats = Heartbeats(folder / "heartbeats.json")
         self._cuts = CutDesk(time.monotonic)
+        self._resyncs = ResyncDesk()
         desk = Desk(
             settings=lambda: self.settings,
             heartbeats=self._heartbeats,
             cuts=self._cuts,
+            resyncs=self._resyncs,
             newest=self._newest,
             writers=writers,
             now=lambda: datetime.now(UTC),

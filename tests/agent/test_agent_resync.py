@@ -78,3 +78,22 @@ def test_a_store_that_went_back_is_not_believed_about_its_digests(protected: Pro
     resynced(protected)
     assert "store-went-back" in protected.log.read_text()
     assert protected.differing_chunks() == []
+
+
+def test_a_resync_that_somebody_asked_for_finds_what_changed_behind_the_agents_back(
+    protected: Protected, site: Site
+) -> None:
+    disk = protected.disk("os", 32 * MIB)
+    fill(disk, range(0, 512, 2), "first")
+    protected.start()
+    protected.wait_drained()
+    wait_for("the status of all that was sent", lambda: protected.status()["sent_bytes"] > 256 * CHUNK)
+    sent = protected.status()["sent_bytes"]
+    with disk.image.open("r+b") as image:  # below the block layer, where no tracer sees it
+        image.seek(7 * CHUNK)
+        image.write(b"unseen")
+    request = site.request_resync()
+    resynced(protected)
+    assert protected.status()["resync_request"] == request
+    assert protected.differing_chunks() == []
+    assert protected.status()["sent_bytes"] - sent < 2 * CHUNK
