@@ -41,9 +41,36 @@ def recovery_vault(site: str) -> str:
 
 
 def storage_account(site: str, subscription: str) -> str:
-    letters = "".join(c for c in site if c.isalnum()).lower()[:8]
-    digest = hashlib.sha256(f"{subscription}/{site}".encode()).hexdigest()[:8]
-    return f"stlb{letters}{digest}"
+    return f"stlb{_letters(site)}{_digest(site, subscription)}"
+
+
+def key_vault(site: str, subscription: str) -> str:
+    """The vault stack's key store; at most 24 letters, digits and hyphens, unique in the world."""
+    return f"kv-lb-{_letters(site)}-{_digest(site, subscription)}"
+
+
+def state_resource_group(site: str) -> str:
+    """What `dr bootstrap` makes lies in a group of its own: the stacks' state is there before any stack."""
+    return f"rg-lifeboat-{site}-state"
+
+
+def state_account(site: str, subscription: str) -> str:
+    return f"stlbst{_letters(site)}{_digest(site, subscription)}"
+
+
+def state_key_vault(site: str, subscription: str) -> str:
+    return f"kv-lbs-{_letters(site)}-{_digest(site, subscription)}"
+
+
+STATE_KEY = "pulumi-state"  # encrypts the secrets of the stacks' state
+
+
+def _letters(site: str) -> str:
+    return "".join(c for c in site if c.isalnum()).lower()[:8]
+
+
+def _digest(site: str, subscription: str) -> str:
+    return hashlib.sha256(f"{subscription}/{site}".encode()).hexdigest()[:8]
 
 
 def certificate_authority(site: str) -> str:

@@ -1,7 +1,7 @@
 """The break-glass passphrase, and the key store of a target.
 
-On target local the key store is a folder of sealed files in the one that plays Azure. On target azure it will be
-Key Vault; until then it refuses by name.
+On target local the key store is a folder of sealed files in the one that plays Azure; on target azure it is the Key
+Vault of the vault stack, whose address `dr env` exports as `LIFEBOAT_KEY_VAULT`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from dr.certificates.sealed import seal, unseal
 from dr.durable import write_durably
 from dr.errors import NotFound, PrerequisiteMissing, Refused
 from dr.target.folders import LOCAL_SUBSCRIPTION, Folders
+
+KEY_VAULT_VARIABLE = "LIFEBOAT_KEY_VAULT"
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,126}")
 
 
 class KeyStore(Protocol):
@@ -64,11 +67,7 @@ class FolderKeyStore:
         try:
             return unseal(self._path(name).read_bytes(), self.passphrase)
         except FileNotFoundError:
-            raise NotFound(
-                f'the key store has no secret "{name}"',
-                code="secret-not-found",
-                remedy="run `pulumi up` of the vault stack, which makes it",
-            ) from None
+            raise secret_missing(name) from None
 
     def put(self, name: str, secret: bytes) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -78,15 +77,40 @@ class FolderKeyStore:
         self._path(name).unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,126}", name):
-            raise Refused(f'"{name}" is no name for a secret')
-        return self.folder / f"{name}.sealed"
+        return self.folder / f"{checked_name(name)}.sealed"
+
+
+def checked_name(name: str) -> str:
+    """Return the name of a secret. `Refused` for one that a key store would not take, on either target."""
+    if not _NAME.fullmatch(name):
+        raise Refused(f'"{name}" is no name for a secret')
+    return name
+
+
+def secret_missing(name: str) -> NotFound:
+    """Return the error of a secret that is not there."""
+    return NotFound(
+        f'the key store has no secret "{name}"',
+        code="secret-not-found",
+        remedy="run `pulumi up` of the vault stack, which makes it",
+    )
 
 
 def key_store(subscription: str, folders: Folders | None = None) -> KeyStore:
-    """Return the key store of a subscription's vault."""
+    """Return the key store of a subscription's vault; nothing is asked of it yet.
+
+    Raises `PrerequisiteMissing` (no passphrase; on target azure, an environment that names no Key Vault).
+    """
     if subscription == LOCAL_SUBSCRIPTION:
         return FolderKeyStore((folders or Folders.from_environment()).key_store, passphrase())
-    raise PrerequisiteMissing(
-        "the key store of target azure is not there yet", code="key-store-missing", remedy="use target local"
-    )
+    url = os.environ.get(KEY_VAULT_VARIABLE)
+    if not url:
+        raise PrerequisiteMissing(
+            f"{KEY_VAULT_VARIABLE} is not set: the key store of target azure is not known",
+            code="key-store-missing",
+            remedy='run `eval "$(dr env --target azure)"`',
+        )
+    from dr.target.azure import connect  # noqa: PLC0415 - only target azure needs the SDK
+    from dr.target.key_vault import KeyVaultKeyStore  # noqa: PLC0415 - as above
+
+    return KeyVaultKeyStore(connect().secrets(url))

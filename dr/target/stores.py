@@ -1,7 +1,7 @@
 """The blob store of a storage account, on either target.
 
 Target local: the address is in the folder that plays Azure, the key in its key store under the break-glass
-passphrase. Target azure: the account's public address and whatever login `DefaultAzureCredential` finds.
+passphrase. Target azure: the account's address and the login of this process (`dr.target.login`); its keys are off.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 from dr.errors import NotFound, PrerequisiteMissing
 from dr.target.folders import LOCAL_SUBSCRIPTION, Folders
+from dr.target.login import login
 from dr.target.secrets import key_store
 from dr.vault.store import BlobStore
 
@@ -18,14 +19,14 @@ from dr.vault.store import BlobStore
 def open_store(subscription: str, account: str, folders: Folders | None = None) -> BlobStore:
     """Open the blobs of `account`; nothing is asked of the store yet.
 
-    Errors: `PrerequisiteMissing` (the local target was never up, no passphrase, azure-identity not installed),
+    Errors: `PrerequisiteMissing` (the local target was never up, no passphrase, no certificate),
     `NotFound` (no such account on target local), `Refused` (wrong passphrase).
     """
     # The SDK takes half a second to import: commands that need no store must not pay for it.
     from dr.vault.azure import AzureBlobStore  # noqa: PLC0415
 
     if subscription != LOCAL_SUBSCRIPTION:
-        return AzureBlobStore(f"https://{account}.blob.core.windows.net", _ambient_login())
+        return AzureBlobStore(f"https://{account}.blob.core.windows.net", login())
     folders = folders or Folders.from_environment()
     endpoint = _local_endpoint(folders, account)
     key = key_store(subscription, folders).get(f"storage-{account}").decode()
@@ -51,15 +52,3 @@ def _local_endpoint(folders: Folders, account: str) -> str:
     if account not in accounts:
         raise NotFound(f"target local has no storage account {account}", remedy="run `pulumi up` of the vault stack")
     return endpoint.rstrip("/")
-
-
-def _ambient_login() -> Any:
-    try:
-        from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - slow, and only target azure needs it
-    except ImportError as err:
-        raise PrerequisiteMissing(
-            "the package azure-identity is not installed",
-            code="azure-identity-missing",
-            remedy="run `make setup`",
-        ) from err
-    return DefaultAzureCredential()
