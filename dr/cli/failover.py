@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dr.cli.target import LOCAL, choose, target_option
 from dr.errors import PrerequisiteMissing
 
 if TYPE_CHECKING:
@@ -30,14 +31,18 @@ Report = Callable[["Event"], None]
 @click.argument("plan")
 @click.option("--point", "selector", metavar="SELECTOR", help="latest, latest-processed, a time or a point's id.")
 @click.option("--run", "run", metavar="ID", help="Id of the run; default: the one the plan's stack holds, or the time.")
-@click.option(
-    "--target", default="local", show_default=True, type=click.Choice(["local", "azure"]), help="Where to boot them."
-)
+@target_option("Where to boot them.")
 @click.option("--yes", is_flag=True, help="Replace running servers when the point is another one than before.")
 @click.option("--source-may-be-alive", is_flag=True, help="Fail over although the source still answers.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end; progress goes to stderr.")
 def failover(
-    plan: str, selector: str | None, run: str | None, target: str, yes: bool, source_may_be_alive: bool, as_json: bool
+    plan: str,
+    selector: str | None,
+    run: str | None,
+    target: str | None,
+    yes: bool,
+    source_may_be_alive: bool,
+    as_json: bool,
 ) -> None:
     """Boot the servers of PLAN in Azure, each from a recovery point, and wait for their health checks.
 
@@ -61,47 +66,32 @@ def failover(
         _show(result)
 
 
-def _surroundings(plan: str, target: str, say: Say, report: Report) -> Surroundings:
+def _surroundings(plan: str, target: str | None, say: Say, report: Report) -> Surroundings:
     from dr.failover.engine import Engine  # noqa: PLC0415
     from dr.failover.run import Surroundings  # noqa: PLC0415
     from dr.local.environment import environment  # noqa: PLC0415
-    from dr.local.stacks import prepare_stack  # noqa: PLC0415
-    from dr.schema import load  # noqa: PLC0415
-    from dr.target.folders import LOCAL_SUBSCRIPTION, Folders  # noqa: PLC0415
+    from dr.local.stacks import binding_of, prepare_stack  # noqa: PLC0415
+    from dr.target.backend import backend_of  # noqa: PLC0415
+    from dr.target.folders import Folders  # noqa: PLC0415
     from dr.target.inventory import exists, resource_ids  # noqa: PLC0415
     from dr.target.reach import reach  # noqa: PLC0415
     from dr.target.stores import open_store  # noqa: PLC0415
 
-    folders = Folders.from_environment()
-    chosen = environment(target, folders)
-    os.environ.update(chosen)
-    declaration = load(Path(chosen["LIFEBOAT_PLANS"]))
-    subscription = LOCAL_SUBSCRIPTION if target == "local" else declaration.site.subscription
-    if not subscription:
-        raise PrerequisiteMissing(
-            "the declaration names no subscription for target azure", remedy="set site.subscription in plans/"
-        )
-    if target == "local" and not folders.state.exists():
+    folders, chosen = Folders.from_environment(), choose(target)
+    declaration, subscription = chosen.declaration, chosen.subscription
+    variables = environment(chosen.target, folders, backend=backend_of(declaration.site, subscription))
+    os.environ.update(variables)
+    if chosen.target == LOCAL and not folders.state.exists():
         raise PrerequisiteMissing(
             f"target local is not there: no {folders.state}",
             code="local-target-missing",
             remedy="check LIFEBOAT_LOCAL; `dr local up` makes a new, empty one",
         )
-    engine = Engine(CHECKOUT, f"failover-{plan}-{target}", os.environ)
+    engine = Engine(CHECKOUT, f"failover-{plan}-{chosen.target}", os.environ)
 
     def prepare() -> None:
-        if target == "local":
-            site = declaration.site
-            prepare_stack(
-                engine.stack,
-                project=CHECKOUT,
-                folders=folders,
-                environment=chosen,
-                site=site.name,
-                location=site.location,
-            )
-        else:
-            engine.make()
+        binding = binding_of(chosen.target, declaration)
+        prepare_stack(engine.stack, project=CHECKOUT, environment=variables, binding=binding, folders=folders)
 
     return Surroundings(
         declaration=declaration,

@@ -10,8 +10,9 @@ import click
 
 from dr.errors import Degraded
 from dr.local import services
-from dr.local.environment import LOCAL, environment
+from dr.local.environment import environment
 from dr.schema import load
+from dr.target.choice import LOCAL
 from dr.target.folders import Folders
 
 

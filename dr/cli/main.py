@@ -19,6 +19,7 @@ from dr.plain import plain
 # command -> (module, one line for `dr --help`); the order is the order of a first day with dr.
 COMMANDS = {
     "validate": ("dr.cli.validate", "Check a declaration and report all errors at once."),
+    "bootstrap": ("dr.cli.bootstrap", "Make the place of the stacks' state and its key, once."),
     "env": ("dr.cli.env", "Print the environment of a target as shell exports."),
     "local": ("dr.cli.local", "Start, show or stop the local target's processes."),
     "serve": ("dr.cli.serve", "Run the site's configuration server and process server."),

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dr.errors import Corrupt, Degraded, LifeboatError, NotFound, PrerequisiteMissing
+from dr.cli.target import Chosen, choose, target_option
+from dr.errors import Corrupt, Degraded, LifeboatError, NotFound
 from dr.plain import plain
 
 if TYPE_CHECKING:
@@ -28,11 +29,9 @@ _REQUEST_SECONDS = 300
 @click.argument("server")
 @click.option("--verify", "selector", metavar="ID", help="Compare every chunk of a point (or latest) to its digest.")
 @click.option("--request", is_flag=True, help="Have a point made now, and wait for it; needs the site.")
-@click.option(
-    "--target", default="local", show_default=True, type=click.Choice(["local", "azure"]), help="Whose vault to read."
-)
+@target_option("Whose vault to read.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (docs/formats/points.schema.json).")
-def points(server: str, *, selector: str | None, request: bool, target: str, as_json: bool) -> None:
+def points(server: str, *, selector: str | None, request: bool, target: str | None, as_json: bool) -> None:
     """List the recovery points of SERVER, newest first.
 
     Without --request only the declaration (for the site's name) and the vault are read; the site may be gone. A point
@@ -48,10 +47,11 @@ def points(server: str, *, selector: str | None, request: bool, target: str, as_
     """
     if request:
         _request(server)
-    store = _open_store(target)
+    chosen = choose(target)
+    store = _open_store(chosen)
     try:
         found = _read(store, server)
-        report = _report(server, target, found, datetime.now(UTC))
+        report = _report(server, chosen.target, found, datetime.now(UTC))
         failure = _degraded(found)
         if selector is not None:
             report["verification"] = _verify(store, found, selector)
@@ -86,20 +86,11 @@ def _request(server: str) -> None:
         )
 
 
-def _open_store(target: str) -> BlobStore:
-    from dr.cli.validate import default_folder  # noqa: PLC0415 - `dr --help` must not load the schema
+def _open_store(chosen: Chosen) -> BlobStore:
     from dr.compile import names  # noqa: PLC0415
-    from dr.schema import load  # noqa: PLC0415
-    from dr.target.folders import LOCAL_SUBSCRIPTION  # noqa: PLC0415
     from dr.target.stores import open_store  # noqa: PLC0415
 
-    site = load(default_folder()).site
-    subscription = LOCAL_SUBSCRIPTION if target == "local" else site.subscription
-    if not subscription:
-        raise PrerequisiteMissing(
-            "the declaration names no subscription for target azure", remedy="set site.subscription in plans/"
-        )
-    return open_store(subscription, names.storage_account(site.name, subscription))
+    return open_store(chosen.subscription, names.storage_account(chosen.declaration.site.name, chosen.subscription))
 
 
 def _read(store: BlobStore, server: str) -> Points:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dr.errors import Degraded, LifeboatError, NotFound, PrerequisiteMissing
+from dr.cli.target import choose, target_option
+from dr.errors import Degraded, LifeboatError, NotFound
 from dr.plain import plain
 
 if TYPE_CHECKING:
@@ -27,11 +28,9 @@ Document = dict[str, Any]
 @click.command()
 @click.argument("server", required=False)
 @click.option("--watch", is_flag=True, help="Ask again every two seconds until Ctrl-C, with progress bars.")
-@click.option(
-    "--target", default="local", show_default=True, type=click.Choice(["local", "azure"]), help="Whose vault to read."
-)
+@target_option("Whose vault to read when the site does not answer.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (docs/formats/status.schema.json).")
-def status(server: str | None, *, watch: bool, target: str, as_json: bool) -> None:
+def status(server: str | None, *, watch: bool, target: str | None, as_json: bool) -> None:
     """Show health, RPO, backlog and mode of all servers or of SERVER.
 
     Asks the configuration server of the site on this machine; when it does not answer, says so and shows what the
@@ -58,7 +57,7 @@ def status(server: str | None, *, watch: bool, target: str, as_json: bool) -> No
         sys.exit(failure.exit_code)
 
 
-def ask(server: str | None, target: str) -> Document:
+def ask(server: str | None, target: str | None) -> Document:
     """Return the status document, of one server only when `server` is given. `NotFound` when there is no such."""
     from dr.config_server.client import SiteClient, SiteUnreachable  # noqa: PLC0415 - `dr --help` needs none of it
     from dr.target.folders import Folders  # noqa: PLC0415
@@ -85,21 +84,14 @@ def degraded(document: Document) -> LifeboatError | None:
     return Degraded(f"degraded: {codes}", remedy=str(found[0][1]["remedy"]))
 
 
-def _vault_status(unreachable: SiteUnreachable, target: str) -> Document:
-    from dr.cli.validate import default_folder  # noqa: PLC0415
+def _vault_status(unreachable: SiteUnreachable, target: str | None) -> Document:
     from dr.compile import names  # noqa: PLC0415
     from dr.config_server import points  # noqa: PLC0415
     from dr.config_server.health import NamedState, status_document, vault_document  # noqa: PLC0415
-    from dr.schema import load  # noqa: PLC0415
-    from dr.target.folders import LOCAL_SUBSCRIPTION  # noqa: PLC0415
     from dr.target.stores import open_store  # noqa: PLC0415
 
-    declaration, now = load(default_folder()), datetime.now(UTC)
-    subscription = LOCAL_SUBSCRIPTION if target == "local" else declaration.site.subscription
-    if not subscription:
-        raise PrerequisiteMissing(
-            "the declaration names no subscription for target azure", remedy="set site.subscription in plans/"
-        )
+    chosen, now = choose(target), datetime.now(UTC)
+    declaration, subscription = chosen.declaration, chosen.subscription
     account = names.storage_account(declaration.site.name, subscription)
     servers = {
         each.name: vault_document(each, points.newest(lambda: open_store(subscription, account), each.name), now)
@@ -119,7 +111,7 @@ def _declared(declaration: Declaration) -> Iterator[Any]:
         )
 
 
-def _watch(server: str | None, target: str) -> None:
+def _watch(server: str | None, target: str | None) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.live import Live  # noqa: PLC0415
 

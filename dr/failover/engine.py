@@ -85,11 +85,6 @@ class Engine:
         deployment: Mapping[str, Any] = json.loads(self._call("stack", "export", "--stack", self.stack))["deployment"]
         return deployment
 
-    def make(self) -> None:
-        """Make the stack unless there is one, with the secrets provider that its configuration file names."""
-        if self.state() is None:
-            self._call("stack", "init", "--no-select", "--stack", self.stack, "--non-interactive")
-
     def configured(self) -> Mapping[str, str]:
         """Return the stack's configuration values; none is a secret."""
         listed = json.loads(self._call("config", "--json", "--stack", self.stack))

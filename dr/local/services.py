@@ -11,25 +11,24 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dr.durable import write_durably
-from dr.errors import LifeboatError, PrerequisiteMissing, RunFailed
+from dr.errors import PrerequisiteMissing, RunFailed
 from dr.local.azurite import Azurite
-from dr.local.environment import LOCAL, environment, pulumi_home
+from dr.local.environment import environment, pulumi_home
+from dr.local.foundation import make_envelope, make_folders
 from dr.local.machines import machines
 from dr.local.plugins import install_standin
 from dr.local.processes import ProcessIdentity, start_recorded_daemon, tail
-from dr.local.stacks import prepare_stack
+from dr.local.stacks import binding_of, prepare_stack, stack_names
 from dr.local.tools import checkout
 from dr.model import Declaration
+from dr.target.choice import LOCAL
 from dr.target.folders import Folders
-from dr.target.secrets import passphrase
 
 SETTLE_SECONDS = 0.5
 SERVE_STOP_SECONDS = 30.0
@@ -65,30 +64,24 @@ def one_at_a_time(folders: Folders, say: Say) -> Iterator[None]:
 
 def up_cloud(folders: Folders, declaration: Declaration, say: Say, *, project: Path | None = None) -> None:
     """Bring up what plays Azure, with the stacks of `declaration` in `project` (default: this checkout)."""
-    _folders(folders)
+    make_folders(folders)
     chosen = _adopt_environment(folders)
-    if _break_glass(folders):
+    if make_envelope(folders):
         say(f"break-glass secret made: {folders.envelope}; keep a copy where the site's fire does not reach")
     azurite = Azurite(folders)
     started = azurite.start()
     say(f"storage {'started' if started else 'runs'}: {azurite.endpoint()}")
     if install_standin(pulumi_home(LOCAL, folders)):
         say("plugin azure-native (local stand-in) installed")
-    for stack in stack_names(declaration):
-        made = prepare_stack(
-            stack,
-            project=project or checkout(),
-            folders=folders,
-            environment=chosen,
-            site=declaration.site.name,
-            location=declaration.site.location,
-        )
+    folder, binding = project or checkout(), binding_of(LOCAL, declaration)
+    for stack in stack_names(declaration, LOCAL):
+        made = prepare_stack(stack, project=folder, environment=chosen, binding=binding, folders=folders)
         say(f"stack {stack} {'made' if made else 'is there'}")
 
 
 def up_site(folders: Folders, say: Say) -> None:
     """Bring up the site's servers (`dr serve`), which wait for `pulumi up -s site-local`."""
-    _folders(folders)
+    make_folders(folders)
     chosen = _adopt_environment(folders)
     identity = _serve_identity(folders)
     if identity is not None and identity.alive():
@@ -105,14 +98,6 @@ def up_site(folders: Folders, say: Say) -> None:
         _serve_file(folders).unlink(missing_ok=True)
         raise RunFailed(f"dr serve ended at once; its last words: {tail(_serve_log(folders))}", code="serve-failed")
     say(f"dr serve started (pid {identity.pid})")
-
-
-def stack_names(declaration: Declaration) -> Iterator[str]:
-    """Yield the local stacks that a declaration stands for."""
-    yield "vault-local"
-    yield "site-local"
-    for plan in declaration.plans:
-        yield f"failover-{plan}-local"
 
 
 def status(folders: Folders) -> Iterator[Part]:
@@ -157,33 +142,11 @@ def _part(name: str, running: ProcessIdentity | None, expected: bool, detail: st
     return Part(name, state, running.pid if running else None, detail)
 
 
-def _folders(folders: Folders) -> None:
-    for folder in (folders.root, folders.cloud, folders.site, folders.state, folders.resources, folders.key_store):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for folder in (folders.disks, folders.machines, folders.azurite, folders.envelope.parent):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
 def _adopt_environment(folders: Folders) -> Mapping[str, str]:
     """Make the target's environment this process's own, as `eval "$(dr env)"` would have."""
     chosen = environment(LOCAL, folders)
     os.environ.update(chosen)
     return chosen
-
-
-def _break_glass(folders: Folders) -> bool:
-    """Make the break-glass secret of a new cloud; return whether it was made. `PrerequisiteMissing` for an old one."""
-    try:
-        passphrase()
-    except LifeboatError:
-        sealed = any(folders.key_store.glob("*.sealed")) or (folders.state / ".pulumi").exists()
-        mine = os.environ.get("PULUMI_CONFIG_PASSPHRASE_FILE") == str(folders.envelope)
-        if sealed or not mine or folders.envelope.exists():
-            raise
-    else:
-        return False
-    write_durably(folders.envelope, f"{secrets.token_urlsafe(32)}\n".encode(), mode=0o600)
-    return True
 
 
 def _serve_identity(folders: Folders) -> ProcessIdentity | None:

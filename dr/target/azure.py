@@ -6,6 +6,9 @@ transport of their own. Repeating is left to the SDK, bounded so that a dead lin
 
 from __future__ import annotations
 
+import base64
+import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import (
@@ -48,9 +51,15 @@ class Azure:
 
         return ResourceManagementClient(self._credential, subscription, base_url=MANAGEMENT, **self._options)
 
-    def token(self) -> str:
-        """Return an access token for the management services; its claims tell who we are."""
-        return self._credential.get_token(f"{MANAGEMENT}/.default").token
+    def claims(self) -> Mapping[str, Any]:
+        """Return what the login service says of us: `oid`, `tid`, `idtyp`. `Refused` without a login."""
+        try:
+            token = self._credential.get_token(f"{MANAGEMENT}/.default").token
+        except AzureError as error:
+            raise failure(error, "login") from error
+        content = token.split(".")[1]
+        claims: Mapping[str, Any] = json.loads(base64.urlsafe_b64decode(content + "=" * (-len(content) % 4)))
+        return claims
 
 
 def connect() -> Azure:

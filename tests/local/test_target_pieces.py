@@ -20,12 +20,14 @@ from hypothesis import strategies as st
 from dr.errors import Conflict, Corrupt, NotFound, Refused
 from dr.local import services
 from dr.local.azurite import Azurite
-from dr.local.environment import AZURE, LOCAL, environment, pulumi_home, stale
+from dr.local.environment import environment, pulumi_home, stale
 from dr.local.plugins import install_standin, plugin_folder
 from dr.local.processes import ProcessIdentity, start_daemon, start_recorded_daemon, whole
 from dr.local.sizes import Capacity, capacity
-from dr.local.stacks import prepare_stack, state_file
+from dr.local.stacks import PASSPHRASE, Binding, prepare_stack, state_file
 from dr.local.standin.filtering import open_ports
+from dr.target.backend import Backend
+from dr.target.choice import AZURE, LOCAL
 from dr.target.folders import LOCAL_SUBSCRIPTION, Folders
 from dr.target.reach import reach
 from tests.local.driving import rule
@@ -114,14 +116,28 @@ def test_a_passphrase_that_the_person_set_stays(tmp_path: Path) -> None:
     assert "PULUMI_CONFIG_PASSPHRASE_FILE" not in environment(LOCAL, folders, {"PULUMI_CONFIG_PASSPHRASE": "x"})
 
 
-def test_target_azure_inherits_nothing_of_the_local_one(tmp_path: Path) -> None:
-    folders = Folders(tmp_path)
+def test_the_environment_of_target_azure_and_what_it_does_not_inherit(tmp_path: Path) -> None:
+    folders, backend = Folders(tmp_path), Backend("azblob://state?storage_account=a", "azurekeyvault://k", "https://v")
     local = environment(LOCAL, folders, {})
-    azure = environment(AZURE, folders, local)
-    assert "PULUMI_BACKEND_URL" not in azure
+    azure = environment(AZURE, folders, local, backend=backend)
+    assert azure["PULUMI_BACKEND_URL"] == backend.state_url
+    assert azure["LIFEBOAT_SECRETS_PROVIDER"] == backend.secrets_provider
+    assert azure["LIFEBOAT_KEY_VAULT"] == backend.key_store_url
+    assert (azure["LIFEBOAT_TARGET"], local["LIFEBOAT_TARGET"]) == ("azure", "local")
     assert azure["PULUMI_HOME"] != local["PULUMI_HOME"]
-    assert set(stale(AZURE, folders, local)) == {"PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE_FILE"}
+    assert azure["PULUMI_IGNORE_AMBIENT_PLUGINS"] == "true"
+    assert stale(AZURE, folders, local) == ("PULUMI_CONFIG_PASSPHRASE_FILE",)
     assert stale(LOCAL, folders, local) == ()
+    assert set(stale(LOCAL, folders, azure)) == {"LIFEBOAT_SECRETS_PROVIDER", "LIFEBOAT_KEY_VAULT"}
+
+
+def test_no_state_and_no_secret_lies_in_the_checkout(tmp_path: Path) -> None:
+    folders, backend = Folders(tmp_path), Backend("azblob://state?storage_account=a", "azurekeyvault://k", "https://v")
+    chosen = environment(LOCAL, folders, {}) | environment(AZURE, folders, {}, backend=backend)
+    here = str(Path(__file__).parents[2])
+    assert {name for name, value in chosen.items() if here in value} == {"LIFEBOAT_PLANS", "PATH"}
+    ignored = subprocess.run(["git", "check-ignore", "Pulumi.vault-azure.yaml"], cwd=here, check=False)
+    assert ignored.returncode == 0
 
 
 def test_the_plugin_is_installed_once(tmp_path: Path) -> None:
@@ -146,9 +162,9 @@ def test_a_fresh_checkout_takes_the_salt_from_the_state(tmp_path: Path) -> None:
     state.write_text(json.dumps({"checkpoint": {"latest": latest}}))
     configuration = project / "Pulumi.site-local.yaml"
     configuration.write_text("encryptionsalt: v1:old\nconfig:\n  dr:point: latest\n")
-    made = prepare_stack(
-        "site-local", project=project, folders=folders, environment={}, site="renamed", location="westeurope"
-    )
+    variables = environment(LOCAL, folders, {})
+    binding = Binding(LOCAL_SUBSCRIPTION, "westeurope", "renamed", PASSPHRASE)
+    made = prepare_stack("site-local", project=project, environment=variables, binding=binding, folders=folders)
     assert not made
     content = yaml.safe_load(configuration.read_text())
     assert content["encryptionsalt"] == "v1:abc"
@@ -170,9 +186,9 @@ def test_a_fresh_checkout_takes_the_run_of_a_failover_from_the_state(tmp_path: P
     state.write_text(json.dumps({"checkpoint": {"latest": {"resources": [point]}}}))
 
     def configured() -> dict[str, str]:
-        prepare_stack(
-            "failover-shop-local", project=project, folders=folders, environment={}, site="harbour", location="x"
-        )
+        binding = Binding(LOCAL_SUBSCRIPTION, "x", "harbour", PASSPHRASE)
+        variables = environment(LOCAL, folders, {})
+        prepare_stack("failover-shop-local", project=project, environment=variables, binding=binding, folders=folders)
         content = yaml.safe_load((project / "Pulumi.failover-shop-local.yaml").read_text())
         return {name: content["config"][name] for name in ("dr:run", "dr:point")}
 

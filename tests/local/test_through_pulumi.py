@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from dr.local import services
-from dr.local.environment import LOCAL, environment
+from dr.local.environment import environment
 from dr.local.tools import checkout
 from dr.schema import load
+from dr.target.choice import LOCAL
 from dr.target.folders import Folders
 
 pytestmark = pytest.mark.real

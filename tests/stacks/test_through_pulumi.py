@@ -15,9 +15,10 @@ import pytest
 
 from dr.compile import names
 from dr.local import services
-from dr.local.environment import LOCAL, environment
+from dr.local.environment import environment
 from dr.local.tools import checkout
 from dr.schema import load
+from dr.target.choice import LOCAL
 from dr.target.folders import LOCAL_SUBSCRIPTION, Folders
 from dr.target.stores import open_store
 from dr.vault import manifest as manifests

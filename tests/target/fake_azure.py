@@ -15,21 +15,24 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import requests
+import urllib3
 from azure.core.credentials import AccessToken, TokenCredential
 from azure.core.pipeline.transport import RequestsTransport
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from requests.adapters import BaseAdapter
+from requests.adapters import BaseAdapter, HTTPAdapter
 
 from dr.target.azure import Azure
 
@@ -51,7 +54,8 @@ class FakeAzure(BaseAdapter):
     deleted: dict[Key, dict[str, Any]] = field(default_factory=dict)
     applications: dict[str, x509.Certificate] = field(default_factory=dict)
     forbidden: str = "nothing"  # paths with this in them are answered 403
-    busy: str = "nothing"  # … and 409
+    busy: str = "nothing"  # changes of them are answered 409
+    busy_code: str = "Conflict"
     silent: bool = False
     asked: list[str] = field(default_factory=list)
 
@@ -94,8 +98,8 @@ class FakeAzure(BaseAdapter):
             return lambda *_: (401, _error("Unauthorized", "no token for this"), {"WWW-Authenticate": where})
         if self.forbidden in str(request.url):
             return lambda *_: (403, _error("AuthorizationFailed", "does not have authorization"), {})
-        if self.busy in str(request.url):
-            return lambda *_: (409, _error("Conflict", "is being changed by another"), {})
+        if self.busy in str(request.url) and request.method != "GET":
+            return lambda *_: (409, _error(self.busy_code, "is being changed by another"), {})
         return service
 
     def _login(self, method: str, host: str, path: str, body: Any) -> Answer:
@@ -177,8 +181,11 @@ class Person:
 
 
 def token(audience: str, who: str) -> str:
-    """Return a token of the fake tenant; its signature is nobody's."""
-    content = {"aud": audience, "oid": who, "tid": TENANT, "idtyp": "user" if who == PERSON else "app"}
+    """Return a token of the fake tenant, good for an hour; its signature is nobody's."""
+    now = int(time.time())
+    times = {"iat": now - 60, "nbf": now - 60, "exp": now + 3600}
+    issuer = {"iss": f"https://sts.windows.net/{TENANT}/", "tid": TENANT, "ver": "1.0"}
+    content = {"aud": audience, "oid": who, "idtyp": "user" if who == PERSON else "app", **issuer, **times}
     return ".".join([_segment({"alg": "none"}), _segment(content), "x"])
 
 
@@ -230,27 +237,12 @@ def _error(code: str, message: str) -> dict[str, Any]:
 def _response(
     request: requests.PreparedRequest, status: int, answer: Any, headers: dict[str, str]
 ) -> requests.Response:
-    response = requests.Response()
-    response.status_code, response.request, response.url = status, request, str(request.url)
-    response.headers.update({"Content-Type": "application/json", **headers})
-    response._content = b"" if answer is None else json.dumps(answer).encode()
-    response.raw = Empty()
-    return response
-
-
-class Empty:
-    """What `requests` reads a body from; ours is read already."""
-
-    def __init__(self) -> None:
-        self.enforce_content_length = True
-
-    def read(self, *_: Any, **__: Any) -> bytes:
-        return b""
-
-    def stream(self, *_: Any, **__: Any) -> Any:
-        return iter(())
-
-    def close(self) -> None:
-        pass
-
-    release_conn = close
+    body = b"" if answer is None else json.dumps(answer).encode()
+    raw = urllib3.HTTPResponse(
+        body=io.BytesIO(body),
+        headers={"Content-Type": "application/json", "Content-Length": str(len(body)), **headers},
+        status=status,
+        reason=HTTPStatus(status).phrase,
+        preload_content=False,
+    )
+    return HTTPAdapter().build_response(request, raw)

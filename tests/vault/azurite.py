@@ -8,7 +8,7 @@ import secrets
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,10 +29,11 @@ class Azurite:
     unused_port: int
     account: str
     key: str
+    scheme: str = "http"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/{self.account}"
+        return f"{self.scheme}://127.0.0.1:{self.port}/{self.account}"
 
     @property
     def credential(self) -> dict[str, str]:
@@ -43,11 +44,12 @@ class Azurite:
 
 
 @contextmanager
-def running_azurite(folder: Path, account: str | None = None) -> Iterator[Azurite]:
+def running_azurite(folder: Path, account: str | None = None, options: Sequence[str] = ()) -> Iterator[Azurite]:
+    """Run Azurite in `folder`; `options` are more of its own, a certificate among them means https."""
     port, unused = _free_ports(2)
     account, key = account or f"test{secrets.token_hex(6)}", base64.b64encode(secrets.token_bytes(48)).decode()
-    with _process(folder, port, account, key) as process:
-        azurite = Azurite(process.pid, port, unused, account, key)
+    with _process(folder, port, account, key, options) as process:
+        azurite = Azurite(process.pid, port, unused, account, key, "https" if "--cert" in options else "http")
         _wait_until_it_answers(azurite, process, folder / "log")
         _make_containers(azurite)
         yield azurite
@@ -63,8 +65,10 @@ def restarted(azurite: Azurite, folder: Path) -> Iterator[Azurite]:
 
 
 @contextmanager
-def _process(folder: Path, port: int, account: str, key: str) -> Iterator[subprocess.Popen[bytes]]:
-    command = [str(PROGRAM), "--silent", "--location", str(folder), "--blobPort", str(port)]
+def _process(
+    folder: Path, port: int, account: str, key: str, options: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    command = [str(PROGRAM), "--silent", "--location", str(folder), "--blobPort", str(port), *options]
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
             [*command, "--skipApiVersionCheck", "--disableTelemetry"],

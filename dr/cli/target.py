@@ -1,0 +1,43 @@
+"""`--target` of every command that has one: which target is meant, and the declaration that goes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from dr.model import Declaration
+
+# As `dr.target.choice`, whose import `dr --help` need not pay.
+LOCAL, AZURE = "local", "azure"
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A target, the declaration, and the subscription it deploys to."""
+
+    target: str
+    declaration: Declaration
+    subscription: str
+
+
+def target_option(what: str) -> Callable[[F], F]:
+    """Return the option; None when the command line says nothing. `what` begins its help."""
+    text = f"{what} Default: LIFEBOAT_TARGET, else the site's `target` in the declaration, else local."
+    return click.option("--target", type=click.Choice([LOCAL, AZURE]), default=None, help=text)
+
+
+def choose(flag: str | None) -> Chosen:
+    """Return the target that a command works on. Errors as of the declaration and `subscription_of`."""
+    from dr.cli.validate import default_folder  # noqa: PLC0415 - `dr --help` must not load the schema
+    from dr.schema import load  # noqa: PLC0415 - as above
+    from dr.target.choice import subscription_of, told  # noqa: PLC0415 - as above
+
+    said = told(flag)
+    declaration = load(default_folder())
+    target = said or declaration.site.target
+    return Chosen(target, declaration, subscription_of(target, declaration.site))
