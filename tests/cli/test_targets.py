@@ -60,16 +60,18 @@ def say(capsys: pytest.CaptureFixture[str], plans: Path) -> Say:
     return said
 
 
-def declare(plans: Path, *lines: str) -> None:
+def declare(plans: Path, subscription: str) -> None:
     site = plans / "site.yaml"
-    site.write_text(site.read_text().replace("name: harbour\n", "\n".join(["name: harbour", *lines, ""])))
+    text = site.read_text()
+    assert "target: local" in text
+    site.write_text(text.replace("target: local", f"target: azure\nsubscription: {subscription}"))
 
 
 def test_the_flag_goes_before_the_variable_and_the_variable_before_the_declaration(
     say: Say, plans: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert say("env")["LIFEBOAT_TARGET"] == "local"
-    declare(plans, f"subscription: {SUBSCRIPTION}", "target: azure")
+    declare(plans, SUBSCRIPTION)
     azure = say("env")
     assert azure["LIFEBOAT_TARGET"] == "azure"
     assert azure["PULUMI_BACKEND_URL"].startswith("azblob://state?storage_account=stlbst")
@@ -87,7 +89,7 @@ def test_local_needs_no_declaration_and_azure_needs_a_subscription_of_its_own(
     say: Say, plans: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert say("env", "--target", "azure")["error"]["code"] == "subscription-missing"
-    declare(plans, f"subscription: {LOCAL_SUBSCRIPTION}", "target: azure")
+    declare(plans, LOCAL_SUBSCRIPTION)
     assert say("points", "shop1")["error"]["code"] == "refused"
     monkeypatch.setenv("LIFEBOAT_PLANS", str(plans / "nowhere"))
     assert say("env")["LIFEBOAT_TARGET"] == "local"
