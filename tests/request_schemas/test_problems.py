@@ -9,15 +9,11 @@ from typing import Any
 
 import pytest
 
-from dr import compile as compiler
-from stacks import failover, site, vault
-from tests.request_schemas import estates
-from tests.request_schemas.estates import SUBSCRIPTION
 from tests.request_schemas.models import Models, Sources
 from tests.request_schemas.operations import Request
 from tests.request_schemas.problems import problems
+from tests.request_schemas.programs import PROGRAMS, registered
 from tests.request_schemas.releases import request_of
-from tests.stacks.mocked import mocked, plain
 
 ACCOUNT = {
     "accountName": "stlbharbour",
@@ -119,26 +115,15 @@ def put(inputs: Any, place: list[str], value: Any) -> None:
         inputs[key] = value
 
 
-@pytest.mark.parametrize("purpose", ["vault", "site", "failover"])
+@pytest.mark.parametrize("purpose", PROGRAMS)
 def test_nothing_that_a_program_says_escapes(purpose: str) -> None:
     """Spoil every value that the full estate's program registers, one after the other: each must be noticed."""
-    estate = estates.full()
-    programs = {
-        "vault": lambda: vault.program(compiler.vault(estate, SUBSCRIPTION), SUBSCRIPTION),
-        "site": lambda: site.program(compiler.site(estate, SUBSCRIPTION), SUBSCRIPTION),
-        "failover": lambda: failover.program(
-            compiler.failover(estate, "shop", "r1", "latest", SUBSCRIPTION), SUBSCRIPTION
-        ),
-    }
-    with mocked() as run:
-        made = run(programs[purpose]).made.values()
     spoilt = 0
-    for args in made:
-        if args.typ.startswith("azure-native:"):
-            request = request_of(args.typ)
-            for place, inputs in spoil(plain(dict(args.inputs))):
-                assert problems(request, inputs), f"{args.typ} {args.name}: {place} was spoilt, and nobody noticed"
-                spoilt += 1
+    for token, name, inputs in registered(purpose, "full"):
+        request = request_of(token)
+        for place, wrong in spoil(inputs):
+            assert problems(request, wrong), f"{token} {name}: {place} was spoilt, and nobody noticed"
+            spoilt += 1
     assert spoilt > 50
 
 

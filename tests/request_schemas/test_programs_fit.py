@@ -6,54 +6,19 @@ estates use every key is tested beside them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
-
 import pytest
 
-from dr import compile as compiler
-from dr.model import Declaration
-from stacks import dispatch, failover, site, vault
-from tests.request_schemas import estates
-from tests.request_schemas.estates import SUBSCRIPTION
+from stacks import dispatch
 from tests.request_schemas.models import Shape
 from tests.request_schemas.problems import problems
+from tests.request_schemas.programs import ESTATES, PROGRAMS, registered
 from tests.request_schemas.releases import MADE, request_of
-from tests.stacks.mocked import Recorder, mocked, plain
-
-ESTATES = {"small": estates.small, "full": estates.full, "express-route": estates.express_route}
-PROGRAMS: dict[str, Callable[[Declaration], None]] = {
-    "vault": lambda estate: vault.program(compiler.vault(estate, SUBSCRIPTION), SUBSCRIPTION),
-    "site": lambda estate: site.program(compiler.site(estate, SUBSCRIPTION), SUBSCRIPTION, gateway_secret="shared"),
-    "failover": lambda estate: failover.program(
-        compiler.failover(estate, "shop", "r1", "latest", SUBSCRIPTION), SUBSCRIPTION
-    ),
-}
-
-
-@pytest.fixture(scope="module")
-def registered() -> dict[tuple[str, str], Recorder]:
-    """Every program, run once on every estate."""
-    found = {}
-    with mocked() as run:
-        for purpose, program in PROGRAMS.items():
-            for name, estate in ESTATES.items():
-                found[purpose, name] = run(lambda program=program, estate=estate: program(estate()))  # type: ignore[misc]
-    return found
-
-
-def native(recorder: Recorder) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for args in recorder.made.values():
-        if args.typ.startswith("azure-native:"):
-            yield args.typ, args.name, plain(dict(args.inputs))
 
 
 @pytest.mark.parametrize("estate", ESTATES)
 @pytest.mark.parametrize("purpose", PROGRAMS)
-def test_azure_would_take_every_property(
-    registered: dict[tuple[str, str], Recorder], purpose: str, estate: str
-) -> None:
-    resources = list(native(registered[purpose, estate]))
+def test_azure_would_take_every_property(purpose: str, estate: str) -> None:
+    resources = registered(purpose, estate)
     assert resources
     found = [
         f"{token} {name}: {problem.path}: {problem.reason}"
