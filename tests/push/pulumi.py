@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dr.local.environment import LOCAL, environment
+from dr.local.environment import environment
 from dr.local.tools import checkout
 from dr.push.package import current_package
 from dr.target.cache import cache
+from dr.target.choice import LOCAL
 from dr.target.folders import LOCAL_SUBSCRIPTION, Folders
 from tests.push.rig import Server, package
 
