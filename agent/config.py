@@ -36,6 +36,7 @@ class Config:
     ca: str
     certificate: str
     key: str
+    token: str
     hardware: Hardware
     crash_consistent_seconds: float
     tracker_kib: int
@@ -78,6 +79,7 @@ def parse(document: Mapping[str, Any]) -> Config:
         ca=str(document["tls"]["ca"]),
         certificate=str(document["tls"]["cert"]),
         key=str(document["tls"]["key"]),
+        token=str(document["tls"]["token"]),
         hardware=Hardware(
             str(hardware["product_uuid"]),
             {str(name): (int(facts["size_bytes"]), str(facts["serial"])) for name, facts in hardware["disks"].items()},

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
 import threading
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, Callable, Deque, Dict, Mapping, Optional, Tuple
 
 from agent import log
-from agent.link import Link, pause_seconds
+from agent.link import Link, Tls, pause_seconds
 from dr.errors import Unreachable
 
 HEARTBEAT_SECONDS = 2.0
@@ -31,14 +30,14 @@ class Control:
         self,
         server: str,
         address: str,
-        context: ssl.SSLContext,
+        tls: Tls,
         status: Callable[[], Mapping[str, Any]],
         wake: threading.Event,
     ) -> None:
         self._path = f"/v1/agents/{server}"
         self._address = address
-        self._context = context
-        self._link = Link(address, context)
+        self._tls = tls
+        self._link = Link(address, tls)
         self._status = status
         self._wake = wake
         self._soon = threading.Event()
@@ -71,7 +70,7 @@ class Control:
 
     def barrier(self) -> "Barrier":
         """Connect for a barrier now, because a frozen server should not have to. Raises `Unreachable`."""
-        link = Link(self._address, self._context)
+        link = Link(self._address, self._tls)
         link.open()
         return Barrier(link, self._path)
 

@@ -28,8 +28,9 @@ from agent.facts import cut_facts, firmware
 from agent.follower import Follower
 from agent.freezer import lock_memory, thaw_leftovers
 from agent.identity import boot_id
-from agent.link import Link, tls
+from agent.link import Link, Tls
 from agent.reasons import REMEDIES, Reason, reason
+from agent.renewal import Renewal
 from agent.replication import Replication
 from agent.ring import RingConfig
 from agent.ring_format import LostTrack
@@ -77,6 +78,7 @@ class Engine:
     def run(self) -> None:
         """Replicate until stopped."""
         lock_memory()
+        self._renewal.start()
         self._sender.start()
         self._follower.start()
         self._control.start()
@@ -185,18 +187,19 @@ class Engine:
 
     def _connect(self) -> None:
         config = self._config
-        context = tls(config)
+        tls = Tls(config.ca, config.certificate, config.key)
+        self._renewal = Renewal(config, tls)
         self._sender = Sender(
             config.server,
             config.protection_epoch,
-            [Link(address, context) for address in config.process_servers],
+            [Link(address, tls) for address in config.process_servers],
             _opening(self._disks),
             self._replication.ledger,
             self._positions,
             self._wake,
         )
         self._replication.sender = self._sender
-        links = {address: Link(address, context) for address in config.process_servers}
+        links = {address: Link(address, tls) for address in config.process_servers}
         self._follower = Follower(
             config.server,
             lambda: links[self._sender.link.address] if self._replication.sending else None,
@@ -205,13 +208,14 @@ class Engine:
         comparing = {address: Link(address, context) for address in config.process_servers}
         self._replication.digests = Digests(config.server, lambda: comparing[self._sender.link.address])
         self._control = Control(
-            config.server, config.configuration_server, context, lambda: self._status.document, self._wake
+            config.server, config.configuration_server, tls, lambda: self._status.document, self._wake
         )
 
     def _leave(self) -> None:
         self._sender.stop(STOP_SECONDS)
         self._follower.stop()
         self._control.stop()
+        self._renewal.stop()
         self._replication.drain()
         self._publish()
         self._save_lasting()
@@ -243,7 +247,7 @@ class Engine:
         if exchanged:
             raise Conflict(exchanged, code="disk-exchanged", remedy=REMEDIES["disk-exchanged"])
         before = self._status.document.get("mode")
-        document = self._status.refresh(self._sender, self._control, self._unsaved)
+        document = self._status.refresh(self._sender, self._control, self._renewal.reason, self._unsaved)
         self._remember(lambda: state.save_json(os.path.join(self._config.run_folder, "status.json"), document))
         if document["mode"] != before:
             self._save_lasting()

@@ -6,13 +6,14 @@ import http.client
 import json
 import random
 import ssl
+import threading
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional, Union
 
-from agent.config import Config
 from dr.errors import Unreachable
 
 CONNECT_SECONDS = 10.0
+CERTIFICATE_SECONDS = 2.0  # to wait for one that is on its way
 MAX_TEXT = 2000  # what a server says ends in our status, which has a limit
 Body = Union[bytes, Mapping[str, Any], None]
 
@@ -50,52 +51,94 @@ class Answer:
         return error if isinstance(error, dict) else {}
 
 
-def tls(config: Config) -> ssl.SSLContext:
-    """Return the agent's TLS: it trusts the site's CA alone, shows its certificate and checks the address."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_verify_locations(config.ca)
-    context.load_cert_chain(config.certificate, config.key)
-    return context
+class Tls:
+    """A certificate in its files, for all threads: who shows it trusts the site's CA alone and checks the address."""
+
+    def __init__(self, ca: str, certificate: str, key: str) -> None:
+        self._files = (ca, certificate, key)
+        self._context: Optional[ssl.SSLContext] = None
+        self._changed = threading.Condition()
+        self.generation = 0  # of the certificate: connections of an older one are opened again
+
+    def renewed(self) -> None:
+        """Take note that the files changed."""
+        with self._changed:
+            self._context = None
+            self.generation += 1
+            self._changed.notify_all()
+
+    def context(self) -> ssl.SSLContext:
+        """Return the settings of a connection. Raises `Unreachable` while there is no usable certificate."""
+        with self._changed:
+            if self._context is None:
+                try:
+                    self._context = self._load()
+                except OSError as error:
+                    self._changed.wait(CERTIFICATE_SECONDS)
+                    message = f"there is no usable certificate: {error.strerror or error}"
+                    raise Unreachable(message, code="not-enrolled") from error
+            return self._context
+
+    def _load(self) -> ssl.SSLContext:
+        ca, certificate, key = self._files
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        # An address is in the SAN: else the certificate of an agent that is called as the server would do.
+        context.hostname_checks_common_name = False
+        context.load_verify_locations(ca)
+        context.load_cert_chain(certificate, key)
+        return context
 
 
 class Link:
     """A connection to `address` (`host:port`) that is opened when needed; for one thread."""
 
-    def __init__(self, address: str, context: ssl.SSLContext) -> None:
+    def __init__(self, address: str, tls: Tls) -> None:
         self.address = address
         host, _, port = address.rpartition(":")
-        self._connection = http.client.HTTPSConnection(
-            host.strip("[]"), int(port), context=context, timeout=CONNECT_SECONDS
-        )
+        self._host, self._port = host.strip("[]"), int(port)
+        self._tls = tls
+        self._generation = -1
+        self._connection: Optional[http.client.HTTPSConnection] = None
 
-    def open(self) -> None:
+    def open(self) -> http.client.HTTPSConnection:
         """Connect now, so that a later request needs no handshake. Raises `Unreachable`."""
+        connection = self._connection
+        if connection is not None and connection.sock is not None and self._generation == self._tls.generation:
+            return connection
+        self.close()
+        generation = self._tls.generation
+        context = self._tls.context()
+        connection = http.client.HTTPSConnection(self._host, self._port, context=context, timeout=CONNECT_SECONDS)
         try:
-            if self._connection.sock is None:
-                self._connection.connect()
+            connection.connect()
         except (OSError, http.client.HTTPException) as error:
+            connection.close()
             raise self._unreachable(error) from error
+        self._connection, self._generation = connection, generation
+        return connection
 
     def request(self, method: str, path: str, body: Body = None, *, seconds: float) -> Answer:
         """Send a request and return its answer within `seconds` of silence. Raises `Unreachable`."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         kind = "application/octet-stream" if isinstance(body, bytes) else "application/json"
-        self.open()
+        connection = self.open()
         try:
-            self._connection.sock.settimeout(seconds)
-            self._connection.request(method, path, body=data, headers={"Content-Type": kind} if data else {})
-            response = self._connection.getresponse()
+            connection.sock.settimeout(seconds)
+            connection.request(method, path, body=data, headers={"Content-Type": kind} if data else {})
+            response = connection.getresponse()
             return _answer(response.status, response.read(1 << 20), response.getheader("Retry-After"))
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from error
 
     def close(self) -> None:
         """Close the connection; the next request opens it again."""
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _unreachable(self, error: Exception) -> Unreachable:
-        self._connection.close()
+        self.close()
         return Unreachable(f"{self.address}: {error or type(error).__name__}")
 
 

@@ -21,9 +21,10 @@ from agent.document import idle
 from agent.facts import probe
 from agent.freezer import thaw_leftovers
 from agent.identity import other_disks, other_machine
-from agent.link import Link, tls
+from agent.link import Link, Tls
 from agent.native import provide_lz4
 from agent.reasons import REMEDIES, Reason, of_error, reason
+from agent.undumpable import forbid_dumps
 from dr.errors import Conflict, LifeboatError, NotFound, PrerequisiteMissing
 
 CONFIG = "/etc/lifeboat/agent.json"
@@ -54,6 +55,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
 
 def _run(path: str) -> int:
+    forbid_dumps()
     config = load(path)
     lock = _lock(config)
     try:
@@ -101,7 +103,7 @@ def _tell_why_stopped(config: Config, why: Reason) -> None:
     with suppress(OSError):
         state.save_json(os.path.join(config.run_folder, "status.json"), document)
     with suppress(LifeboatError, OSError):
-        link = Link(config.configuration_server, tls(config))
+        link = Link(config.configuration_server, Tls(config.ca, config.certificate, config.key))
         link.request("POST", f"/v1/agents/{config.server}/heartbeat", document, seconds=LAST_WORD_SECONDS)
 
 

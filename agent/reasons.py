@@ -24,6 +24,11 @@ REMEDIES = {
     "copy": "if this is the recovered server, reprotect it; if its hardware was replaced, run `pulumi up` of the site",
     "fenced": "this server was failed over; shut it down, or reprotect it from where it runs now",
     "agent-failed": "read `journalctl -u lifeboat-agent` on the server; systemd keeps starting the agent",
+    # what is wrong with the certificate
+    "not-enrolled": "wait while the configuration server is started or reached; a token is good for an hour, "
+    "`pulumi up --refresh` of the site stack brings another",
+    "certificate-ending": "see the cause; it is tried again, once a minute",
+    "certificate-ended": "run `pulumi up --refresh` of the site stack: it brings a token for a new one",
     # why a recovery point was skipped
     "busy-unfrozen-writer": "see `not_frozen`: put swap and raw users on a disk that is not protected",
     "too-much-pending": "the server writes faster than it can be read; raise limits.buffer_bytes or spread the load",

@@ -15,6 +15,8 @@ from agent.reasons import Reason, reason
 from agent.replication import Replication
 from agent.sender import Sender, SenderState
 
+CAUSES = frozenset({"not-enrolled", "certificate-ended"})  # of everything else that may be wrong
+
 
 class Status:
     """Keeps the newest document; other threads read `document` and never change it."""
@@ -46,10 +48,14 @@ class Status:
         shown = (self._shown_mode, self._shown_request)
         return (self._replication.session.mode, self.resync_request) != shown
 
-    def refresh(self, sender: Sender, control: Control, unsaved: Optional[Reason]) -> Dict[str, Any]:
-        """Make and return a new document."""
+    def refresh(
+        self, sender: Sender, control: Control, certificate: Optional[Reason], unsaved: Optional[Reason]
+    ) -> Dict[str, Any]:
+        """Make and return a new document; `certificate` and `unsaved` are what is wrong with either."""
         replication, positions = self._replication, self._replication.positions
         mode, why = self._mode(sender, control)
+        if certificate is not None and mode != "fenced" and (why is None or certificate.code in CAUSES):
+            why = certificate
         why = why or unsaved
         total = positions.get("initial_bytes_total")
         unread = min(total, replication.unread_bytes)

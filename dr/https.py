@@ -1,7 +1,8 @@
-"""An HTTPS listener as both servers of a site use it: certificates demanded, one error body, bounded requests.
+"""HTTPS as both servers of a site speak it: certificates demanded, one error body, bounded requests.
 
 Rules:
-- Who calls is in the client certificate; a certificate of another site is refused even if our CA signed it.
+- Who calls is in the client certificate; a certificate of another site is refused even if our CA signed it, and so is
+  one that was revoked, or that ended after its handshake: by name, and the connection with it.
 - Every answer that is not a success carries `{"error": {"code", "message", "remedy"}}`, also for unknown paths,
   bodies that are too large and faults of our own; what a fault of our own says stays in our log.
 - A body has a size limit and a deadline, so that a slow or hostile client holds neither memory nor a handler.
@@ -11,15 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
 
-from dr.certificates.tls import Identity, peer_identity
+from dr.certificates.register import revoked_error
+from dr.certificates.revocations import Revocations
+from dr.certificates.tls import Identity, Peer
 from dr.errors import LifeboatError, NotFound, Refused
 from dr.journal import strict_json
+from dr.listener import ROOMS, Room
 
 MAX_JSON_BYTES = 256 << 10  # parsed on the event loop, which all servers share
 BODY_SECONDS = 60.0
@@ -28,7 +32,7 @@ RETRY_AFTER_SECONDS = 2
 log = logging.getLogger("dr.https")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-CALLER = web.RequestKey("caller", Identity)
+CALLER = web.RequestKey("caller", Peer)
 HTTP_CODES = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 400: "request-invalid"}
 
 
@@ -55,34 +59,73 @@ def error_response(error: LifeboatError) -> web.Response:
     return web.json_response(error.as_dict(), status=status, headers=headers)
 
 
-def application(site: str, *, max_body_bytes: int = MAX_JSON_BYTES) -> web.Application:
-    """Return an application that knows who calls (`identity`) and turns every failure into the error body."""
+def application(
+    site: str, *, revocations: Revocations | None = None, max_body_bytes: int = MAX_JSON_BYTES
+) -> web.Application:
+    """Return an application that knows who calls (`caller`) and turns every failure into the error body."""
+    revoked = revocations if revocations is not None else Revocations()
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        room = request.app[ROOMS].get(request.protocol)
+        if room is None:
+            raise ConnectionResetError("the connection is gone")
+        room.begun()
         try:
-            caller = _caller(request)
-            if caller.site != site:
-                raise Refused(f'this is site "{site}"; the certificate is of site "{caller.site}"')
-            request[CALLER] = caller
-            return await handler(request)
+            request[CALLER] = _welcome(room, site, revoked)
         except LifeboatError as error:
-            return error_response(error)
-        except web.HTTPException as error:
-            code = HTTP_CODES.get(error.status, "refused")
-            return error_response(_as_ours(code, error))
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            log.exception("fault in %s %s", request.method, request.path)
-            return error_response(LifeboatError("a fault in the server", remedy="its log names it", code="fault"))
+            response = error_response(error)
+            response.force_close()
+            return response
+        try:
+            return await _answered(request, handler)
+        finally:
+            room.ended()
 
     return web.Application(middlewares=[guard], client_max_size=max_body_bytes)
 
 
+def _welcome(room: Room, site: str, revoked: Revocations) -> Peer:
+    """Return who calls. `Refused` when nothing may be asked with the certificate (any more)."""
+    caller = room.peer
+    if caller is None:
+        raise room.refusal or Refused("the client certificate names no Lifeboat identity", code="identity-missing")
+    if caller.identity.site != site:
+        raise Refused(f'this is site "{site}"; the certificate is of site "{caller.identity.site}"')
+    if caller in revoked:
+        raise revoked_error()
+    if caller.until <= time.time():
+        raise Refused(
+            "this certificate has ended",
+            code="certificate-ended",
+            remedy="it renews itself while it is good; now `pulumi up --refresh` of the site stack makes another",
+        )
+    return caller
+
+
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except LifeboatError as error:
+        return error_response(error)
+    except web.HTTPException as error:
+        code = HTTP_CODES.get(error.status, "refused")
+        return error_response(_as_ours(code, error))
+    except asyncio.CancelledError:
+        raise
+    except Exception:
+        log.exception("fault in %s %s", request.method, request.path)
+        return error_response(LifeboatError("a fault in the server", remedy="its log names it", code="fault"))
+
+
+def caller(request: web.Request) -> Peer:
+    """Return whose certificate the request came with."""
+    return request[CALLER]
+
+
 def identity(request: web.Request) -> Identity:
     """Return who sent the request."""
-    return request[CALLER]
+    return request[CALLER].identity
 
 
 def demand_role(request: web.Request, *roles: str) -> None:
@@ -93,9 +136,9 @@ def demand_role(request: web.Request, *roles: str) -> None:
 
 def demand_agent_of(request: web.Request, server: str) -> None:
     """Raise `Refused` unless the caller is the agent of `server` itself."""
-    caller = identity(request)
-    if (caller.role, caller.name) != ("agent", server):
-        raise Refused(f'{caller.role} "{caller.name}" may not act for server "{server}"')
+    who = identity(request)
+    if (who.role, who.name) != ("agent", server):
+        raise Refused(f'{who.role} "{who.name}" may not act for server "{server}"')
 
 
 async def read_body(request: web.Request, limit_bytes: int) -> bytes:
@@ -140,34 +183,6 @@ def number(value: object, name: str, *, lowest: int = 0, highest: int = (1 << 63
     if not lowest <= result <= highest:
         raise RequestInvalid(f'"{name}" is not between {lowest} and {highest}')
     return int(result)
-
-
-class Listener:
-    """One address that serves one application over TLS."""
-
-    def __init__(self, app: web.Application, context: ssl.SSLContext, host: str, port: int) -> None:
-        self._runner = web.AppRunner(
-            app, access_log=None, keepalive_timeout=75, auto_decompress=False, shutdown_timeout=5
-        )
-        self._context, self._host, self._port = context, host, port
-
-    async def start(self) -> int:
-        """Listen, and return the port (the free one found, when 0 was asked for). `OSError` when it is in use."""
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port, ssl_context=self._context, backlog=128)
-        await site.start()
-        return int(self._runner.addresses[0][1])
-
-    async def stop(self) -> None:
-        """Stop listening; requests under way get a few seconds."""
-        await self._runner.cleanup()
-
-
-def _caller(request: web.Request) -> Identity:
-    transport = request.transport
-    if transport is None:
-        raise Refused("the connection is gone")
-    return peer_identity(transport.get_extra_info("peercert"))
 
 
 def _as_ours(code: str, error: web.HTTPException) -> LifeboatError:

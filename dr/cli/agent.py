@@ -1,15 +1,17 @@
-"""`dr agent …`: the agent in one file, for servers that are not prepared by `pulumi up`; and what was done to one."""
+"""`dr agent …`: the agent in one file and its token, for servers that `pulumi up` does not prepare; what was done to one."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from dr.durable import write_durably
 from dr.errors import NotFound
 from dr.push.package import build_package
 
@@ -22,7 +24,7 @@ TARGET = click.option(
 
 @click.group()
 def agent() -> None:
-    """Build the Mobility agent's package; see what was done to a server."""
+    """Build the Mobility agent's package, make a token for it; see what was done to a server."""
 
 
 @agent.command()
@@ -41,6 +43,47 @@ def package(output: Path, as_json: bool) -> None:
         click.echo(json.dumps({"file": str(output), "sha256": digest}))
     else:
         click.echo(f"{digest}  {output}")
+
+
+@agent.command()
+@click.argument("server")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write, for you alone to read; without it the token goes to a pipe.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object about the file; needs --output.")
+def token(server: str, output: Path | None, as_json: bool) -> None:
+    """Make a token with which the agent of SERVER gets its certificate: once, within the hour.
+
+    It is a secret: it goes to a pipe or a file, never to a terminal. On the server it belongs into
+    /etc/lifeboat/tls/token.pem, mode 0600; the agent takes it up within a second and removes it. To be run on the
+    site's machine.
+
+    \b
+    Example:
+      dr agent token shop1 | ssh shop1 'sudo install -m 0600 /dev/stdin /etc/lifeboat/tls/token.pem'
+    """
+    from dr.certificates.site import SiteCertificates  # noqa: PLC0415 - loads cryptography
+    from dr.config_server import settings  # noqa: PLC0415 - as above
+    from dr.target.folders import Folders  # noqa: PLC0415
+
+    if output is None and (as_json or sys.stdout.isatty()):
+        raise click.UsageError("a token is a secret: pipe it to the server, or name a file by --output")
+    site = Folders.from_environment().site
+    known = settings.load(site / "config.json").servers
+    if server not in known:
+        raise NotFound(
+            f'no server "{server}" is protected by this site',
+            code="unknown-server",
+            remedy="add it to the declaration and run `pulumi up` of the site stack first",
+        )
+    made = SiteCertificates(site).token(server)
+    if output is None:
+        click.echo(made, nl=False)
+        return
+    write_durably(output, made, mode=0o600)
+    click.echo(json.dumps({"file": str(output), "server": server}) if as_json else f"token of {server} in {output}")
 
 
 @agent.command()

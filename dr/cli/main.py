@@ -29,7 +29,8 @@ COMMANDS = {
     "failover": ("dr.cli.failover", "Boot a plan's servers in Azure from their recovery points."),
     "resync": ("dr.cli.resync", "Have a server's disks compared with its replica from end to end."),
     "secret": ("dr.cli.secret", "Put passwords that the declaration refers to into the key store."),
-    "agent": ("dr.cli.agent", "Build the Mobility agent's package; see what was done to a server."),
+    "agent": ("dr.cli.agent", "Build the Mobility agent's package, make a token; see what was done to a server."),
+    "revoke": ("dr.cli.revoke", "Lock out a server, or whoever holds one certificate."),
     "journal": ("dr.cli.journal", "Show the records of an .hrl file."),
 }
 

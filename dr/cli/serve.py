@@ -12,6 +12,7 @@ import click
 
 from dr.config_server.site import Roles, SiteServers
 from dr.target.folders import Folders
+from dr.undumpable import forbid_dumps
 
 
 @click.command()
@@ -25,6 +26,7 @@ def serve() -> None:
 
 def run_servers(roles: Roles) -> None:
     """Serve until a signal; then end the process, even when a thread still waits for a store that is away."""
+    forbid_dumps()
     logging.basicConfig(
         stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
     )

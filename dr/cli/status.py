@@ -137,6 +137,8 @@ def _show(document: Document) -> None:
         click.echo(plain(f"{name}: {state['code']}: {state['message']}"))
         if state["remedy"]:
             click.echo(plain(f"    remedy: {state['remedy']}"))
+    for line in _locked_out(document):
+        click.echo(plain(line))
 
 
 def _table(document: Document) -> RenderableType:
@@ -164,6 +166,7 @@ def _table(document: Document) -> RenderableType:
         parts.append(Text(plain(f"{name}: {state['code']}: {state['message']}"), style="yellow"))
         if state["remedy"]:
             parts.append(Text(plain(f"    remedy: {state['remedy']}")))
+    parts += [Text(plain(line)) for line in _locked_out(document)]
     return Group(*parts)
 
 
@@ -173,6 +176,12 @@ def _states(document: Document) -> Iterator[tuple[str, Document]]:
     for name, server in document["servers"].items():
         for state in server["states"]:
             yield name, state
+
+
+def _locked_out(document: Document) -> Iterator[str]:
+    for each in document.get("certificates", {}).get("revoked", ()):
+        who = f"{each['role']} {each['name']}".rstrip()
+        yield f"revoked: {who} {each['serial']} since {each['revoked_at']}: {each['reason']}"
 
 
 def _rows(document: Document) -> Iterator[tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +11,9 @@ from typing import Any
 from aiohttp import web
 
 from dr import https
+from dr.certificates.revocations import Revocations
+from dr.certificates.site import SiteCertificates
+from dr.config_server import certificate_states, certificates
 from dr.config_server.cuts import Cut, CutDesk, CutState
 from dr.config_server.health import NamedState, Newest, server_document, status_document
 from dr.config_server.heartbeats import Heartbeats, check_status
@@ -31,15 +35,18 @@ class Desk:
     cuts: CutDesk
     resyncs: ResyncDesk
     newest: Callable[[str], Awaitable[Newest]]
+    certificates: SiteCertificates
+    revocations: Revocations
     writers: Callable[[], Mapping[str, WriterReport]]
     now: Callable[[], datetime]
 
 
 def application(site: str, desk: Desk) -> web.Application:
     """Return the application of one site."""
-    app = https.application(site)
+    app = https.application(site, revocations=desk.revocations)
     _add_agent_calls(app, desk)
     _add_operator_calls(app, desk)
+    certificates.add_calls(app, desk.certificates, lambda: desk.settings().servers, desk.revocations)
     return app
 
 
@@ -91,13 +98,15 @@ def _add_operator_calls(app: web.Application, desk: Desk) -> None:
     async def status(request: web.Request) -> web.Response:
         https.demand_role(request, "operator")
         writers, servers = desk.writers(), {}
+        known = await asyncio.to_thread(certificate_states.look, desk.certificates, desk.now())
         for name, settings in sorted(desk.settings().servers.items()):
             newest = await desk.newest(name)
             beat = desk.heartbeats.latest(name)
-            servers[name] = server_document(settings, beat, newest, writers.get(name), desk.now())
-        states = _site_states(desk.heartbeats)
+            about = certificate_states.agent_states(name, known, desk.now())
+            servers[name] = server_document(settings, beat, newest, writers.get(name), desk.now(), about)
+        states = [*_site_states(desk.heartbeats), *certificate_states.site_states(known, desk.now())]
         document = status_document(desk.settings().site, "configuration-server", states, servers, desk.now())
-        return web.json_response(document)
+        return web.json_response({**document, "certificates": certificate_states.document(known, desk.now())})
 
     async def request_cut(request: web.Request) -> web.Response:
         https.demand_role(request, "operator")

@@ -9,7 +9,7 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -52,9 +52,10 @@ def server_document(
     newest: Newest,
     writer: WriterReport | None,
     now: datetime,
+    certificate_states: Iterable[NamedState] = (),
 ) -> dict[str, Any]:
     """Return what `GET /v1/status` says about one server; schema `docs/formats/status.schema.json`."""
-    states = list(named_states(settings, beat, newest, writer, now))
+    states = [*certificate_states, *named_states(settings, beat, newest, writer, now)]
     rpo = rpo_seconds(newest.manifest, now)
     return {
         "health": "degraded" if any(s.severity == "degraded" for s in states) else "healthy",
@@ -193,7 +194,13 @@ def _percent(status: Mapping[str, Any]) -> str:
 def _writer_states(writer: WriterReport) -> Iterator[NamedState]:
     if writer.state not in QUIET_WRITER:
         yield NamedState(writer.state.value, writer.cause or writer.state.value, writer.remedy)
-    if writer.spool_full:
+    if writer.spool_share_full:
+        yield NamedState(
+            "spool-share-full",
+            f"this server's share of the spool is full with {writer.spool_bytes} bytes; the agent waits, others do not",
+            "it empties as the vault stores; if it stays full, this server writes more than the vault takes",
+        )
+    elif writer.spool_full:
         yield NamedState(
             "spool-full",
             f"the spool is full with {writer.spool_bytes} bytes of this server; the agent waits",

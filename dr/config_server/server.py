@@ -13,6 +13,9 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from dr.certificates.revocations import Revocations
+from dr.certificates.site import SiteCertificates
+from dr.certificates.tls import Peer
 from dr.config_server import points
 from dr.config_server.api import Desk, application
 from dr.config_server.cuts import Cut, CutDesk
@@ -21,7 +24,7 @@ from dr.config_server.heartbeats import Heartbeats
 from dr.config_server.resyncs import ResyncDesk
 from dr.config_server.settings import SiteSettings
 from dr.errors import LifeboatError
-from dr.https import Listener
+from dr.listener import Listener
 from dr.process_server.states import WriterReport
 from dr.vault.store import BlobStore
 
@@ -42,6 +45,7 @@ class ConfigurationServer:
         store: Callable[[], BlobStore],
         writers: Callable[[], Mapping[str, WriterReport]],
         folder: Path,
+        revocations: Revocations | None = None,
     ) -> None:
         self.settings = settings
         self._store = store
@@ -56,6 +60,8 @@ class ConfigurationServer:
             cuts=self._cuts,
             resyncs=self._resyncs,
             newest=self._newest,
+            certificates=SiteCertificates(folder),
+            revocations=revocations if revocations is not None else Revocations(),
             writers=writers,
             now=lambda: datetime.now(UTC),
         )
@@ -81,6 +87,10 @@ class ConfigurationServer:
                 await self._task
         self._heartbeats.save()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def end(self, unwelcome: Callable[[Peer], bool]) -> int:
+        """Cut the connections of everybody who is unwelcome; return how many there were."""
+        return self._listener.end(unwelcome)
 
     def _warm_up(self) -> None:
         with suppress(LifeboatError):  # whoever asks for the status is told

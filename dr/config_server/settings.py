@@ -22,10 +22,11 @@ class WaitingForSite(PrerequisiteMissing):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server listens."""
+    """Where a server listens; `host` is under what name or address others reach it."""
 
     listen: str
     port: int
+    host: str = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def parse(document: Mapping[str, Any]) -> SiteSettings:
 
 
 def _address(document: Mapping[str, Any]) -> Address:
-    return Address(str(document["listen"]), int(document["port"]))
+    return Address(str(document["listen"]), int(document["port"]), str(document.get("host", "127.0.0.1")))
 
 
 def _server(name: str, values: Mapping[str, Any]) -> ServerSettings:

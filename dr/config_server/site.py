@@ -10,6 +10,8 @@ Rules:
 - `serve.json` in the site's folder says which process serves and in which state; it goes when the process ends.
 - A changed list of servers and renewed certificates are followed in place; changed ports, accounts or another CA make
   both listen anew. What is just being written is looked at again before it counts.
+- Certificates of the site are renewed here; what is revoked counts within a look, and cuts connections that are open.
+  `dr.config_server.keeping` does both, and differs for a process server on a machine of its own.
 - Ending needs no store: what is not stored stays in the spool.
 """
 
@@ -29,8 +31,11 @@ from typing import IO, Any
 
 import psutil
 
+from dr.certificates.revocations import Revocations
+from dr.certificates.site import CA, SERVER
 from dr.certificates.tls import server_context
 from dr.config_server import settings as site_settings
+from dr.config_server.keeping import FarKeeper, Keeper, SiteKeeper
 from dr.config_server.server import ConfigurationServer
 from dr.config_server.settings import SiteSettings, WaitingForSite
 from dr.durable import write_durably
@@ -44,7 +49,7 @@ log = logging.getLogger("dr.site")
 
 LOOK_SECONDS = 0.5
 READY_FILE = "serve.json"
-CONFIG, CA, CERTIFICATE, KEY = "config.json", "tls/ca.crt", "tls/server.crt", "tls/server.key"
+CONFIG, CERTIFICATE, KEY = "config.json", f"{SERVER}.crt", f"{SERVER}.key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,8 @@ class SiteServers:
         self._process_server: ProcessServer | None = None
         self._configuration_server: ConfigurationServer | None = None
         self._state = ""
+        self._revocations = Revocations()
+        self._keeper: Keeper = (SiteKeeper if roles.configuration_server else FarKeeper)(self._site)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`. `Refused` `already-serving` when another process serves this folder."""
@@ -75,6 +82,7 @@ class SiteServers:
         lock = self._lock()
         try:
             while not stop.is_set():
+                await self._keep_certificates()
                 await self._follow()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_SECONDS):
@@ -128,6 +136,16 @@ class SiteServers:
             remedy = "free the address or declare another port; it is tried again"
             self._tell("cannot-listen", error.strerror or str(error), remedy)
 
+    async def _keep_certificates(self) -> None:
+        before = self._keeper.fault
+        await self._keeper.renew_if_due()
+        if self._revocations.become(await self._keeper.revoked()):
+            unwelcome = self._revocations.__contains__
+            ended = sum(s.end(unwelcome) for s in (self._configuration_server, self._process_server) if s is not None)
+            log.info("revoked are %d certificates, connections ended %d", len(self._revocations.serials), ended)
+        if self._keeper.fault != before and self._state == "serving":
+            self._tell("serving", "", "")
+
     async def _start_servers(self, new: SiteSettings) -> None:
         self._context = context = server_context(self._site / CERTIFICATE, self._site / KEY, self._site / CA)
         source = partial(open_store, new.subscription, new.storage_account, self._folders)
@@ -140,17 +158,19 @@ class SiteServers:
                 spool=self._site / "spool",
                 spool_key=self._site / "keys" / "spool.key",
             )
-            self._process_server = ProcessServer(spool, context, source)
-            await self._process_server.start(new.servers)
+            self._process_server = ProcessServer(spool, context, source, self._revocations)
+            await self._process_server.start(_epochs(new))
         if self._roles.configuration_server:
             vault = VaultSide(source, new.site, "configuration-server")
             reports = self._process_server.reports if self._process_server else dict
-            self._configuration_server = ConfigurationServer(new, context, vault.store, reports, self._site)
+            self._configuration_server = ConfigurationServer(
+                new, context, vault.store, reports, self._site, self._revocations
+            )
             await self._configuration_server.start()
 
     async def _change_servers(self, new: SiteSettings) -> None:
         if self._process_server is not None:
-            await self._process_server.protect(new.servers)
+            await self._process_server.protect(_epochs(new))
         if self._configuration_server is not None:
             self._configuration_server.settings = new
         log.info("servers now: %s", ", ".join(sorted(new.servers)) or "none")
@@ -171,8 +191,8 @@ class SiteServers:
             "pid": os.getpid(),
             "started_at": psutil.Process().create_time(),
             "state": state,
-            "cause": cause,
-            "remedy": remedy,
+            "cause": cause or self._keeper.fault[0],
+            "remedy": remedy or self._keeper.fault[1],
         }
         if self._settings is not None:
             document["configuration_server"] = self._settings.configuration_server.port
@@ -181,6 +201,10 @@ class SiteServers:
         ready = self._site / READY_FILE
         if not ready.exists() or ready.read_bytes() != text:
             write_durably(ready, text)
+
+
+def _epochs(settings: SiteSettings) -> dict[str, int]:
+    return {name: server.protection_epoch for name, server in settings.servers.items()}
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

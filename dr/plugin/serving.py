@@ -29,6 +29,7 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, prov
 
 from dr.plain import plain
 from dr.plugin.failures import PartlyCreated, one_line
+from dr.undumpable import forbid_dumps
 
 PARENT_WATCH_SECONDS = 0.5
 
@@ -162,6 +163,7 @@ def serve(make: Callable[[EngineLog], sdk.Provider], version: str, argv: list[st
     arguments = [a for a in (sys.argv[1:] if argv is None else argv) if not a.startswith("-")]
     if not arguments:
         sys.exit("this program is a Pulumi plugin; the Pulumi CLI starts it with the engine's address")
+    forbid_dumps()
     try:
         asyncio.run(_serve(make, version, arguments))
     except KeyboardInterrupt:

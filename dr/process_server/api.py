@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
 
 from dr import https
+from dr.certificates.revocations import Revocations
 from dr.errors import NotFound
 from dr.https import RequestInvalid, number
 from dr.process_server.states import Position, WriterReport
-from dr.process_server.stream import Stream
+from dr.process_server.stream import Stream, require_declared
 from dr.process_server.writer import ServerWriter
 from dr.vault.batch import DiskSpec
 
@@ -26,19 +27,22 @@ MAX_DIGESTS = 4096  # entries of one answer: 256 MiB of disk
 MAX_CHUNKS = 1 << 40
 UPLOADS = 4  # of one server at a time; bounds the memory that one agent may take
 
-FindWriter = Callable[[str], ServerWriter | None]
 
-
-def application(site: str, find: FindWriter, all_writers: Callable[[], list[ServerWriter]]) -> web.Application:
-    """Return the application; `find` gives the writer of a protected server."""
-    app = https.application(site, max_body_bytes=MAX_BODY_BYTES)
+def application(
+    site: str,
+    writers: Mapping[str, ServerWriter],
+    epochs: Mapping[str, int],
+    revocations: Revocations | None = None,
+) -> web.Application:
+    """Return the application of the protected servers' writers; `epochs` are their protection epochs."""
+    app = https.application(site, revocations=revocations, max_body_bytes=MAX_BODY_BYTES)
     # An agent sends one segment at a time; more than one only while a broken connection runs into its deadline.
     uploads: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(UPLOADS))
 
     def writer_for(request: web.Request) -> ServerWriter:
         server = request.match_info["server"]
         https.demand_agent_of(request, server)
-        writer = find(server)
+        writer = writers.get(server)
         if writer is None:
             raise NotFound(
                 f'server "{server}" is not protected by this site',
@@ -51,6 +55,7 @@ def application(site: str, find: FindWriter, all_writers: Callable[[], list[Serv
         writer = writer_for(request)
         document = await https.read_json(request)
         stream, next_sequence = parse_open(document)
+        require_declared(writer.server, stream.protection_epoch, epochs[writer.server])
         told_stored = number(document.get("stored_sequence", 0), "stored_sequence")
         return web.json_response(asdict(await writer.open_stream(stream, next_sequence, told_stored)))
 
@@ -61,6 +66,7 @@ def application(site: str, find: FindWriter, all_writers: Callable[[], list[Serv
         writer_epoch = number(request.query.get("writer_epoch"), "writer_epoch", lowest=1)
         async with uploads[writer.server]:
             body = await https.read_body(request, MAX_BODY_BYTES)
+            require_declared(writer.server, protection_epoch, epochs[writer.server])
             position = await writer.append(protection_epoch, sequence, writer_epoch, body)
         return web.json_response({"received": position.received, "stored": position.stored})
 
@@ -83,7 +89,7 @@ def application(site: str, find: FindWriter, all_writers: Callable[[], list[Serv
 
     async def get_status(request: web.Request) -> web.Response:
         https.demand_role(request, "operator", "server")
-        return web.json_response({"servers": {w.server: report_document(w.report()) for w in all_writers()}})
+        return web.json_response({"servers": {w.server: report_document(w.report()) for w in writers.values()}})
 
     app.router.add_post("/v1/servers/{server}/stream", open_stream)
     app.router.add_put("/v1/servers/{server}/segments/{epoch}/{sequence}", put_segment)

@@ -15,6 +15,8 @@ Rules:
 - Temporary file, fsync, rename, fsync of the folder; only then a segment counts as received. So a file under its
   final name is whole; a temporary one was never acknowledged and is dropped by name at the next start.
 - A file can't be moved to another server, epoch or sequence, nor left out, without being noticed (`Corrupt`).
+- Half of the room is kept for the servers in equal shares, the rest is for whoever comes first: so a server that
+  sends without end holds up nobody but itself.
 - Synchronous: callers run it in threads. `wipe` and `scan` only while nobody appends to or removes from the same
   server.
 """
@@ -51,6 +53,13 @@ class SpoolFull(LifeboatError):
     exit_code = 7
     http_status = 503
     remedy = "wait: it empties as the vault stores; if it stays full, look for store-unavailable or give it more room"
+
+
+class SpoolShareFull(SpoolFull):
+    """One server took all that the others do not have a right to."""
+
+    code = "spool-share-full"
+    remedy = "wait: it empties as the vault stores; if it stays full, this server writes more than the vault takes"
 
 
 def cannot_keep(what: str, error: OSError) -> SpoolFull:
@@ -105,6 +114,7 @@ class Spool:
         self._cipher = AESGCM(key)
         self._limit_bytes = limit_bytes
         self._used: dict[str, int] = {}
+        self._sharing: frozenset[str] = frozenset()
         self._counting = threading.Lock()  # the writer removes while the API appends
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -116,6 +126,10 @@ class Spool:
     def used_bytes_of(self, server: str) -> int:
         """Return the bytes of one server's files."""
         return self._used.get(server, 0)
+
+    def share_among(self, servers: Iterable[str]) -> None:
+        """Keep a share for each of `servers`."""
+        self._sharing = frozenset(servers)
 
     def servers(self) -> list[str]:
         """Return the servers that have a folder here."""
@@ -133,10 +147,12 @@ class Spool:
         return folder
 
     def append(self, entry: Spooled, segment: bytes) -> Spooled:
-        """Keep `segment` durably and return its entry with its size. `SpoolFull`; then nothing is kept."""
+        """Keep `segment` durably and return its entry with its size.
+
+        `SpoolFull` or `SpoolShareFull`; then nothing is kept.
+        """
         size = HEADER.size + len(segment) + 16
-        if self.used_bytes + size > self._limit_bytes:
-            raise SpoolFull(f"the spool holds {self.used_bytes} of {self._limit_bytes} bytes")
+        self._require_room(entry.server, size)
         nonce = secrets.token_bytes(12)
         header = HEADER.pack(MAGIC, entry.kind.value, entry.protection_epoch, entry.previous, nonce)
         sealed = self._cipher.encrypt(nonce, segment, _bound(entry, header))
@@ -200,6 +216,18 @@ class Spool:
                     entries.append(entry)
         self._used[server] = sum(entry.file_bytes for entry in entries)
         return sorted(entries, key=lambda entry: entry.sequence), torn
+
+    def _require_room(self, server: str, size: int) -> None:
+        whole = self.used_bytes + size
+        if whole > self._limit_bytes:
+            raise SpoolFull(f"the spool holds {self.used_bytes} of {self._limit_bytes} bytes")
+        share = self._limit_bytes // (2 * max(1, len(self._sharing)))
+        kept = sum(max(0, share - self.used_bytes_of(other)) for other in self._sharing - {server})
+        if self.used_bytes_of(server) + size > share and whole + kept > self._limit_bytes:
+            raise SpoolShareFull(
+                f"the spool holds {self.used_bytes_of(server)} bytes of {server}; what is left of {self._limit_bytes} "
+                "is kept for the other servers"
+            )
 
     def _count(self, server: str, size: int) -> None:
         with self._counting:

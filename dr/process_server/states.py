@@ -69,6 +69,7 @@ class WriterReport:
     last_point: str | None
     skipped_point: SkippedPoint | None
     spool_full: bool
+    spool_share_full: bool  # because the rest of the spool is kept for other servers
 
     @property
     def remedy(self) -> str:

@@ -115,6 +115,22 @@ def writer_changed(server: str, why: str) -> Conflict:
     )
 
 
+def require_declared(server: str, asked: int, declared: int) -> None:
+    """Raise `Refused` unless an agent speaks in the protection epoch that the site declares.
+
+    A higher one would fence the true server for good, and a stolen certificate is enough to claim it.
+    """
+    if asked < declared:
+        raise fenced(server, asked, declared)
+    if asked > declared:
+        raise Refused(
+            f"{server}: protection epoch {asked} was not declared, it is {declared}",
+            code="epoch-not-declared",
+            remedy="after a failover, `pulumi up` of the site stack tells the process servers; if there was none, "
+            f"somebody else holds this server's certificate: `dr revoke {server}`",
+        )
+
+
 def fenced(server: str, asked: int, known: int) -> Refused:
     """Return the error for a protection epoch that is over."""
     return Refused(

@@ -25,7 +25,7 @@ from dr.errors import Conflict, LifeboatError, Unreachable
 from dr.process_server import lineage
 from dr.process_server.admission import admit
 from dr.process_server.applying import Done, Step, next_step, perform
-from dr.process_server.spool import Spool, Spooled, SpoolFull
+from dr.process_server.spool import Spool, Spooled, SpoolFull, SpoolShareFull
 from dr.process_server.states import Opened, Position, SkippedPoint, WriterReport, WriterState
 from dr.process_server.stream import Stream, fenced, writer_changed
 from dr.process_server.vault_side import StoreUnavailable, VaultSide
@@ -57,7 +57,8 @@ class ServerWriter:
         self._waiting: deque[Spooled] = deque()
         self._next = self._received = self._stored = 0
         self._last_digest = b""
-        self._folded, self._spool_full = 0, False
+        self._folded = 0
+        self._full: SpoolFull | None = None  # why the last segment was not taken
         self._last_point: str | None = None
         self._skipped: SkippedPoint | None = None
         self._task: asyncio.Task[None] | None = None
@@ -179,7 +180,8 @@ class ServerWriter:
             folded_cuts=self._folded,
             last_point=self._last_point,
             skipped_point=self._skipped,
-            spool_full=self._spool_full,
+            spool_full=self._full is not None,
+            spool_share_full=isinstance(self._full, SpoolShareFull),
         )
 
     # Intake
@@ -214,11 +216,11 @@ class ServerWriter:
         try:
             kept = await self._in_thread(partial(self._spool.append, entry, segment))
         except SpoolFull as full:
-            self._spool_full = True
+            self._full = full
             if self._state is WriterState.STORE_UNAVAILABLE:
                 raise StoreUnavailable(f"{full.message}, and the store does not answer: {self._cause}") from full
             raise
-        self._spool_full = False
+        self._full = None
         return kept
 
     # Taking and losing the replica; all under both locks

@@ -1,23 +1,23 @@
 """`dr:index:Protection`: the agent on one server, put there, updated and removed over SSH.
 
-- An update is due when the agent's package changed, when something was found missing or stopped, and 30 days before
-  the agent's certificate ends. A policy change is no reason: the agent hears it with its next heartbeat, so
-  `initialPolicy` is only what it starts with.
+- An update is due when the agent's package changed, and when something was found missing, stopped, or without a good
+  certificate (the agent renews that itself). A policy change is no reason: the agent hears it with its next heartbeat,
+  so `initialPolicy` is only what it starts with.
 - `read` of a server that does not answer keeps what is stored and says so: a burnt site must not empty the state.
-- `delete` removes the agent. If the server does not answer it fails, unless `dr:forgetUnreachable` names the server.
+- `delete` removes the agent and revokes its certificates. If the server does not answer it fails, unless
+  `dr:forgetUnreachable` names the server.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from dr.certificates.site import SiteCertificates
 from dr.compile.blueprint import DiskBlueprint, ProtectionBlueprint
 from dr.errors import LifeboatError, Unreachable
 from dr.model import JumpHost, SecretReference, Ssh
-from dr.provider.certificate_authority import open_authority
 from dr.provider.installation_log import extended
 from dr.provider.resource import NotReady, Properties, ResourceType, Session
 from dr.provider.world import World
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from dr.push.install import Installed
 
 FIRST_EPOCH = 1
-RENEW_BEFORE = timedelta(days=30)
 FORGET = "forgetUnreachable"
 
 
@@ -61,7 +60,6 @@ class Protection(ResourceType):
         {
             "agentSha256",
             "installation",
-            "certificateUntil",
             "unitState",
             "problems",
             "log",
@@ -77,9 +75,6 @@ class Protection(ResourceType):
     def due(self, state: Properties) -> str | None:
         if state.get("problems"):
             return "problems"
-        until = state.get("certificateUntil")
-        if until is None or self._world.now() + RENEW_BEFORE >= datetime.fromisoformat(until):
-            return "certificateUntil"
         package = self._world.agent_package().read_bytes()
         return None if hashlib.sha256(package).hexdigest() == state.get("agentSha256") else "agentSha256"
 
@@ -92,7 +87,10 @@ class Protection(ResourceType):
     def read(self, resource_id: str, state: Properties, session: Session) -> Properties | None:
         try:
             installed = self._world.push().inspect(
-                _blueprint(state), secrets=self._secrets(state), progress=session.progress
+                _blueprint(state),
+                certificates=self._certificates(),
+                secrets=self._secrets(state),
+                progress=session.progress,
             )
         except LifeboatError as error:
             session.warn(f"{resource_id} was not asked, its state is kept as it was: {error.message} ({error.remedy})")
@@ -119,6 +117,7 @@ class Protection(ResourceType):
             session.warn(
                 f"{resource_id} does not answer and was forgotten as dr:{FORGET} says; its agent was not removed"
             )
+        self._certificates().revoke_removed(resource_id)
         session.warn(f"the recovery points of {resource_id} stay until their retention ends")
 
     def _secrets(self, properties: Properties) -> Secrets:
@@ -126,17 +125,19 @@ class Protection(ResourceType):
 
         return Secrets(key_store=lambda: self._world.key_store(properties["subscription"]))
 
+    def _certificates(self) -> SiteCertificates:
+        return SiteCertificates(self._world.site, self._world.now)
+
     def _install(self, inputs: Properties, log: Sequence[Properties], session: Session) -> Properties:
         from dr.push.install import PartlyInstalled  # noqa: PLC0415 - loads paramiko
 
         package = self._world.agent_package()
         agent = hashlib.sha256(package.read_bytes()).hexdigest()
-        authority = open_authority(self._world.key_store(inputs["subscription"]), inputs["certificateAuthority"])
         try:
             installed = self._world.push().install(
                 _blueprint(inputs),
                 site=inputs["site"],
-                authority=authority,
+                certificates=self._certificates(),
                 package=package,
                 protection_epoch=FIRST_EPOCH,
                 secrets=self._secrets(inputs),
@@ -149,6 +150,8 @@ class Protection(ResourceType):
             kept = extended(log, self._world.now(), agent=agent, steps=error.steps, outcome=error.code)
             outputs = {**inputs, **known, "problems": problems, "log": kept}
             raise NotReady(inputs["server"], outputs, error.message, remedy=error.remedy) from error
+        for problem in installed.problems:
+            session.warn(f"{inputs['server']}: {problem}")
         for concern in installed.concerns:
             session.warn(f"{inputs['server']}: {concern}")
         kept = extended(log, self._world.now(), agent=agent, steps=installed.changed)
@@ -200,7 +203,6 @@ def _outputs(installed: Installed) -> dict[str, Any]:
     return {
         "agentSha256": installed.package_sha256,
         "installation": installed.digest,
-        "certificateUntil": installed.certificate_end.isoformat() if installed.certificate_end else None,
         "unitState": installed.unit_state,
         "problems": list(installed.problems),
     }

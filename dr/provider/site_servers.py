@@ -2,8 +2,9 @@
 
 Rules:
 - `config.json` is written last and removed first: `dr serve` waits for it, so it never sees half a site.
-- Keys are made here and written to files of mode 0600; the state knows only when the certificates end.
-- Certificates are made anew when a name or address changes, when one is missing, and 30 days before they end.
+- Keys are made here and written to files of mode 0600; the state knows only when the issuing authority ends. It is
+  made anew when a name or address changes, when it is missing or revoked, and 60 days before it ends; the certificates
+  that it signs are renewed by their holders.
 """
 
 from __future__ import annotations
@@ -11,27 +12,22 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-
-from dr.certificates.authority import identity_uri, issue
+from dr.certificates.lifetime import ISSUING_RENEWED_LEFT
+from dr.certificates.site import FILES, SiteCertificates
 from dr.durable import sync_folder, write_durably
-from dr.errors import LifeboatError, Refused
+from dr.errors import LifeboatError, PrerequisiteMissing, Refused
 from dr.provider.certificate_authority import open_authority
 from dr.provider.resource import Properties, ResourceType, Session
 from dr.provider.site_answer import site_answer
 from dr.provider.world import World
 from dr.target.folders import LOCAL_SUBSCRIPTION
 
-CERTIFICATE_DAYS = 825
-RENEW_BEFORE = timedelta(days=30)
 SERVE_WAIT_SECONDS = 30.0
 SERVE_POLL_SECONDS = 0.5
-
-_FILES = ("tls/ca.crt", "tls/server.crt", "tls/server.key", "operator/operator.crt", "operator/operator.key")
 
 
 class SiteServers(ResourceType):
@@ -46,21 +42,24 @@ class SiteServers(ResourceType):
         "servers",  # {NAME: {"protection_epoch", "rpo_threshold_seconds", …}} as config.json has them
     )
     in_place = frozenset({"configurationServer", "processServers", "servers", "storageAccount"})
-    unclear = frozenset({"certificatesUntil"})
+    unclear = frozenset({"issuingUntil"})
 
     def __init__(self, world: World, *, wait_seconds: float = SERVE_WAIT_SECONDS) -> None:
         self._world = world
         self._wait_seconds = wait_seconds
 
     def due(self, state: Properties) -> str | None:
-        until = state.get("certificatesUntil")
-        if until is None or self._world.now() + RENEW_BEFORE >= datetime.fromisoformat(until):
-            return "certificatesUntil"
-        return None
+        until = state.get("issuingUntil")
+        if until is None or self._world.now() + ISSUING_RENEWED_LEFT >= datetime.fromisoformat(until):
+            return "issuingUntil"
+        try:
+            return "issuingUntil" if self._certificates().issuing_revoked else None
+        except PrerequisiteMissing:
+            return None  # the site's folder is gone, and a refresh says so
 
     def create(self, inputs: Properties, session: Session) -> tuple[str, Properties]:
         until = self._write(inputs, session)
-        return inputs["site"], {**inputs, "certificatesUntil": until}
+        return inputs["site"], {**inputs, "issuingUntil": until}
 
     def read(self, resource_id: str, state: Properties, session: Session) -> Properties | None:
         folder = self._world.site
@@ -68,43 +67,39 @@ class SiteServers(ResourceType):
             config = json.loads((folder / "config.json").read_bytes())
         except (FileNotFoundError, ValueError):
             return None
-        if not all((folder / name).is_file() for name in _FILES):
-            return {name: value for name, value in state.items() if name != "certificatesUntil"}
+        if not all((folder / name).is_file() for name in FILES):
+            return {name: value for name, value in state.items() if name != "issuingUntil"}
         return {**state, **_actual(config, state)}
 
     def update(self, resource_id: str, state: Properties, inputs: Properties, session: Session) -> Properties:
-        return {**inputs, "certificatesUntil": self._write(inputs, session)}
+        return {**inputs, "issuingUntil": self._write(inputs, session)}
 
     def delete(self, resource_id: str, state: Properties, session: Session) -> None:
         folder = self._world.site
-        for name in ("config.json", *_FILES):
+        for name in ("config.json", *FILES):
             (folder / name).unlink(missing_ok=True)
 
     def _write(self, inputs: Properties, session: Session) -> str:
         folder = self._world.site
         _require_same_site(folder / "config.json", inputs["site"])
-        for part in ("tls", "operator"):
-            (folder / part).mkdir(mode=0o700, parents=True, exist_ok=True)
-        until = self._issue(folder, inputs)
+        until = self._prepare(inputs)
         config = json.dumps(configuration(inputs), indent=2, sort_keys=True).encode() + b"\n"
         write_durably(folder / "config.json", config)
         sync_folder(folder)
         self._await_servers(inputs, session)
         return until
 
-    def _issue(self, folder: Path, inputs: Properties) -> str:
-        authority = open_authority(self._world.key_store(inputs["subscription"]), inputs["certificateAuthority"])
-        site, now = inputs["site"], self._world.now()
+    def _certificates(self) -> SiteCertificates:
+        return SiteCertificates(self._world.site, self._world.now)
+
+    def _prepare(self, inputs: Properties) -> str:
+        """Make the certificates that are missing or do not fit; return when the issuing authority ends."""
+        root = open_authority(self._world.key_store(inputs["subscription"]), inputs["certificateAuthority"])
         servers = inputs["processServers"]
         hosts = {_host(inputs["configurationServer"]), *(_host(server["address"]) for server in servers), "127.0.0.1"}
-        server = identity_uri(site, "server", servers[0]["name"] if servers else site)
-        operator = identity_uri(site, "operator", "site")
-        cert, key = issue(authority, uri=server, addresses=sorted(hosts), days=CERTIFICATE_DAYS, now=now)
-        operator_cert, operator_key = issue(authority, uri=operator, days=CERTIFICATE_DAYS, now=now)
-        contents = (authority.cert_pem, cert, key, operator_cert, operator_key)
-        for name, content in zip(_FILES, contents, strict=True):
-            write_durably(folder / name, content)
-        return x509.load_pem_x509_certificate(cert).not_valid_after_utc.isoformat()
+        name = servers[0]["name"] if servers else inputs["site"]
+        end = self._certificates().prepare(root, site=inputs["site"], server=name, addresses=sorted(hosts))
+        return end.isoformat()
 
     def _await_servers(self, inputs: Properties, session: Session) -> None:
         port = _port(inputs["configurationServer"])
@@ -140,7 +135,11 @@ def configuration(inputs: Properties) -> dict[str, Any]:
         "site": inputs["site"],
         "subscription": inputs["subscription"],
         "storage_account": inputs["storageAccount"],
-        "configuration_server": {"listen": listen, "port": _port(inputs["configurationServer"])},
+        "configuration_server": {
+            "listen": listen,
+            "port": _port(inputs["configurationServer"]),
+            "host": _host(inputs["configurationServer"]),
+        },
         "process_server": {
             "name": process_server["name"],
             "listen": listen,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from dr.target.folders import Folders
 
 if TYPE_CHECKING:
-    from dr.certificates.authority import Authority
+    from dr.certificates.site import SiteCertificates
     from dr.compile.blueprint import ProtectionBlueprint
     from dr.push.credentials import Secrets
     from dr.push.install import Installed
@@ -37,7 +37,7 @@ class Pushing(Protocol):
         protection: ProtectionBlueprint,
         *,
         site: str,
-        authority: Authority,
+        certificates: SiteCertificates,
         package: Path,
         protection_epoch: int,
         secrets: Secrets,
@@ -46,7 +46,12 @@ class Pushing(Protocol):
     ) -> Installed: ...
 
     def inspect(
-        self, protection: ProtectionBlueprint, *, secrets: Secrets, progress: Callable[[str], None]
+        self,
+        protection: ProtectionBlueprint,
+        *,
+        certificates: SiteCertificates,
+        secrets: Secrets,
+        progress: Callable[[str], None],
     ) -> Installed | None: ...
 
     def remove(

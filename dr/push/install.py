@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dr.certificates.authority import Authority, identity_uri, sign_request
+from dr.certificates.site import NO_CERTIFICATE, SiteCertificates
 from dr.compile.blueprint import ProtectionBlueprint
 from dr.errors import LifeboatError, PrerequisiteMissing, Refused, RunFailed
 from dr.push import layout, plan
@@ -23,12 +23,13 @@ from dr.push.connection import Connection, connect
 from dr.push.credentials import Secrets
 from dr.push.facts import PYTHON, Facts, ask, fitting, gather
 from dr.push.plan import recorded
-from dr.push.presence import UNIT, Presence, certificate_end, certificate_fingerprint, certificate_problem, look
+from dr.push.presence import UNIT, Presence, certificate_end, certificate_fingerprint, look
 from dr.push.probes import read
 
-CERTIFICATE_DAYS = 90
 SETTLE_SECONDS = 60.0  # an emulated server takes long to start Python
+ENROL_SECONDS = 60.0  # an emulated server takes long to run openssl
 STEADY_SECONDS = 3.0  # so long must one process live to count as running
+UNREACHABLE = "configuration-server-unreachable"  # a finding
 
 Progress = Callable[[str], None]
 Interrupted = Callable[[], bool]
@@ -78,7 +79,7 @@ def install(
     protection: ProtectionBlueprint,
     *,
     site: str,
-    authority: Authority,
+    certificates: SiteCertificates,
     package: Path,
     protection_epoch: int,
     secrets: Secrets | None = None,
@@ -87,7 +88,9 @@ def install(
 ) -> Installed:
     """Make the agent of `package` run on the server, or update it; do only what is needed.
 
+    One without a good certificate gets a token, and is waited for until it has exchanged that, if it can now.
     `interrupted` is asked before each step: what was begun then stays as it is until the next run continues.
+
     Raises `Refused` "install-blocked" with all blockers (nothing was changed), `Refused` or `Unreachable` of the
     connection (nothing was changed), or `PartlyInstalled` once something was.
     """
@@ -107,33 +110,38 @@ def install(
         for finding in found:
             progress(f"{protection.server}: {finding}")
         wanted = plan.config(protection, facts, site=site, protection_epoch=protection_epoch)
-        uri = identity_uri(site, "agent", protection.server)
         runner = _Runner(connection, protection.server, progress, interrupted)
         try:
-            certificate = _identify(runner, present, authority, uri)
-            target = plan.desired(
-                wanted, facts, package=program, authority_pem=authority.cert_pem, certificate_pem=certificate
-            )
+            enrolling = _identify(runner, protection.server, present, certificates)
+            target = plan.desired(wanted, facts, package=program, authority_pem=certificates.authority_pem)
             runner.run(plan.installation_steps(target, present))
             if runner.done:
                 _settle(connection, protection.server, runner)
+            if enrolling and UNREACHABLE not in {finding.code for finding in found}:
+                progress(f"{protection.server}: waiting for the certificate")
+                _await_certificate(connection, protection.server, certificates, runner)
         except LifeboatError as error:
             if not runner.done:
                 raise
-            raise PartlyInstalled(error, _inspect_if_possible(protection, secrets), runner.done) from error
-        installed = _describe(look(connection))
+            seen = _inspect_if_possible(protection, certificates, secrets)
+            raise PartlyInstalled(error, seen, runner.done) from error
+        installed = _describe(protection.server, look(connection), certificates)
     return replace(installed, facts=facts, concerns=found, changed=tuple(runner.done))
 
 
 def inspect(
-    protection: ProtectionBlueprint, *, secrets: Secrets | None = None, progress: Progress = _quiet
+    protection: ProtectionBlueprint,
+    *,
+    certificates: SiteCertificates,
+    secrets: Secrets | None = None,
+    progress: Progress = _quiet,
 ) -> Installed | None:
     """Return what is on the server, or None when nothing of the agent is; changes nothing."""
     with connect(protection, secrets=secrets) as connection:
         _require_root(connection, protection)
         progress(f"{protection.server}: looking for the agent")
         present = look(connection)
-        return _describe(present) if present.anything else None
+        return _describe(protection.server, present, certificates) if present.anything else None
 
 
 def remove(
@@ -192,19 +200,25 @@ class _Runner:
                 remedy="run the same command again; it continues where this one stopped",
             )
 
-    def ask(self, script: str, what: str) -> bytes:
-        return self._connection.must(script, what).stdout
 
-
-def _identify(runner: _Runner, present: Presence, authority: Authority, uri: str) -> bytes:
-    """Make sure of key and folders; return the certificate that is to be there."""
+def _identify(runner: _Runner, server: str, present: Presence, certificates: SiteCertificates) -> bool:
+    """Make sure of the folders; when no good certificate is there, bring key and token, and say so."""
     runner.run(plan.identity_steps(present))
-    now = datetime.now(UTC)
-    problem = certificate_problem(present, authority_pem=authority.cert_pem, uri=uri, now=now)
-    if problem is None:
-        return present.certificate_pem
-    request = runner.ask(plan.request_script(), "certificate request")
-    return sign_request(authority, request, uri=uri, days=CERTIFICATE_DAYS, now=now)
+    if certificates.problem(server, present.certificate_pem, present.key_public_pem) is None:
+        return False
+    runner.run(plan.enrolment_steps(certificates.token(server)))
+    return True
+
+
+def _await_certificate(connection: Connection, server: str, certificates: SiteCertificates, runner: _Runner) -> None:
+    """Wait until the agent has its certificate; one that gets none in time is a problem of the installation."""
+    deadline = time.monotonic() + ENROL_SECONDS
+    while time.monotonic() < deadline:
+        runner.go_on("the certificate")
+        present = look(connection)
+        if certificates.problem(server, present.certificate_pem, present.key_public_pem) is None:
+            return
+        time.sleep(0.5)
 
 
 def _settle(connection: Connection, server: str, runner: _Runner) -> None:
@@ -229,7 +243,7 @@ def _settle(connection: Connection, server: str, runner: _Runner) -> None:
     )
 
 
-def _describe(present: Presence) -> Installed:
+def _describe(server: str, present: Presence, certificates: SiteCertificates) -> Installed:
     package = present.paths.get(layout.PROGRAM)
     return Installed(
         package_sha256=package.sha256 if package else None,
@@ -238,15 +252,17 @@ def _describe(present: Presence) -> Installed:
         certificate_end=certificate_end(present.certificate_pem),
         unit_state=present.unit.active,
         digest=present.unit.digest,
-        problems=tuple(_problems(present)),
+        problems=(*_problems(present), *_certificate_problems(server, present, certificates)),
     )
 
 
 def _problems(present: Presence) -> Iterator[str]:
     for place in (*layout.FOLDERS, *layout.FILES):
         state = present.paths.get(place.path)
-        if state is None:
+        if state is None and place.path != layout.CERTIFICATE:  # of which more is said than that
             yield f"{place.path} is missing"
+        elif state is None:
+            continue
         elif (state.mode, state.owner) != (place.mode, "0:0"):
             yield f"{place.path} has mode {state.mode:o} and owner {state.owner}"
     if present.unit.active != "active":
@@ -255,9 +271,19 @@ def _problems(present: Presence) -> Iterator[str]:
         yield f"{layout.UNIT} is not started at boot"
 
 
-def _inspect_if_possible(protection: ProtectionBlueprint, secrets: Secrets | None) -> Installed | None:
+def _certificate_problems(server: str, present: Presence, certificates: SiteCertificates) -> Iterator[str]:
+    why = certificates.problem(server, present.certificate_pem, present.key_public_pem)
+    if why == NO_CERTIFICATE:
+        yield "the agent has no certificate yet: it exchanges its token when the configuration server answers"
+    elif why is not None:
+        yield f"the agent needs another certificate: {why}"
+
+
+def _inspect_if_possible(
+    protection: ProtectionBlueprint, certificates: SiteCertificates, secrets: Secrets | None
+) -> Installed | None:
     try:
-        return inspect(protection, secrets=secrets)
+        return inspect(protection, certificates=certificates, secrets=secrets)
     except LifeboatError:
         return None  # the error that is being reported says more
 

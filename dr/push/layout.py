@@ -17,6 +17,7 @@ TLS_FOLDER = f"{CONFIG_FOLDER}/tls"
 CA_CERTIFICATE = f"{TLS_FOLDER}/ca.crt"
 CERTIFICATE = f"{TLS_FOLDER}/agent.crt"
 KEY = f"{TLS_FOLDER}/agent.key"
+TOKEN = f"{TLS_FOLDER}/token.pem"
 RUNTIME_FOLDER = "/run/lifeboat"  # marks of the tracker; kept over restarts of the agent, made by systemd
 CACHE_FOLDER = "/var/cache/lifeboat"  # lz4, unpacked by the agent for root only, made by systemd
 TRACEFS_FOLDERS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
@@ -43,11 +44,13 @@ FOLDERS = (
 FILES = (
     Place(CA_CERTIFICATE, 0o644, "certificate of the site's CA: whom the agent believes"),
     Place(KEY, 0o600, "the agent's private key, made here by openssl; it never leaves the server"),
-    Place(CERTIFICATE, 0o644, "the agent's certificate, `lifeboat://SITE/agent/SERVER`, valid 90 days"),
+    Place(CERTIFICATE, 0o644, "the agent's certificate, `lifeboat://SITE/agent/SERVER`, for 7 days; it renews itself"),
     Place(CONFIG, 0o600, "addresses, disks, hardware identity, policy, limits; no secret"),
     Place(PROGRAM, 0o755, "the Mobility agent, one file"),
     Place(UNIT_FILE, 0o644, "the systemd unit with its limits"),
 )
+# Gone within seconds: the agent exchanges it for its certificate.
+TOKEN_FILE = Place(TOKEN, 0o600, "the one-time token, until the agent has exchanged it; good for an hour")
 # Made at run time, by systemd for the unit and by the agent.
 RUN_TIME = (
     Place(RUNTIME_FOLDER, 0o700, "marks of the tracker (memory); survives restarts of the agent, not a reboot"),

@@ -7,7 +7,7 @@ Rules:
   leaves only a temporary file that the next run overwrites.
 - The agent is restarted when the installation it was started from (a digest in its environment) is not the wanted
   one, so a run that broke off between the last file and the restart is noticed.
-- Identity first: the certificate is part of the installation's digest.
+- Identity first. The certificate is the agent's own business: it gets a key and a token, and no certificate.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def recorded(step: Step) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """The wanted installation, without choices: the content of each file but the private key."""
+    """The wanted installation, without choices: the content of each file but private key and certificate."""
 
     files: Mapping[str, bytes] = field(repr=False)
     digest: str
@@ -67,7 +67,12 @@ def config(protection: ProtectionBlueprint, facts: Facts, *, site: str, protecti
         "configuration_server": protection.configuration_server,
         "process_servers": list(protection.process_servers),
         "disks": [{"name": d.name, "device": d.device} for d in protection.disks],
-        "tls": {"ca": layout.CA_CERTIFICATE, "cert": layout.CERTIFICATE, "key": layout.KEY},
+        "tls": {
+            "ca": layout.CA_CERTIFICATE,
+            "cert": layout.CERTIFICATE,
+            "key": layout.KEY,
+            "token": layout.TOKEN,
+        },
         "hardware": {
             "product_uuid": facts.product_uuid,
             "disks": {name: {"size_bytes": d.size_bytes, "serial": d.serial} for name, d in disks.items()},
@@ -77,15 +82,12 @@ def config(protection: ProtectionBlueprint, facts: Facts, *, site: str, protecti
     }
 
 
-def desired(
-    agent_config: Mapping[str, Any], facts: Facts, *, package: bytes, authority_pem: bytes, certificate_pem: bytes
-) -> Desired:
+def desired(agent_config: Mapping[str, Any], facts: Facts, *, package: bytes, authority_pem: bytes) -> Desired:
     """Return the wanted installation; `facts.python` must be there."""
     assert facts.python is not None  # a blocker otherwise
     disk_bytes = sum(d["size_bytes"] for d in agent_config["hardware"]["disks"].values())
     files = {
         layout.CA_CERTIFICATE: authority_pem,
-        layout.CERTIFICATE: certificate_pem,
         layout.CONFIG: (json.dumps(agent_config, indent=2, sort_keys=True) + "\n").encode(),
         layout.PROGRAM: package,
     }
@@ -96,28 +98,34 @@ def desired(
 
 
 def identity_steps(present: Presence) -> Iterator[Step]:
-    """Yield what must be there before a certificate can be asked for: the folders and the key."""
+    """Yield what must be there before anything else: the folders, and the rights of what is in them."""
     for folder in layout.FOLDERS:
         if not _sound(present, folder):
             yield Step(f"folder {folder.path}", f"install -d -m {folder.mode:o} -o root -g root {folder.path}")
-    key = next(place for place in layout.FILES if place.path == layout.KEY)
-    if not present.key_public_pem:
-        t = temporary(layout.KEY)
-        yield Step(
-            "private key, made on the server",
-            f"openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -pkeyopt ec_param_enc:named_curve "
-            f"-out {t} && chmod {key.mode:o} {t} && sync {t} && mv -fT {t} {layout.KEY} && sync {layout.TLS_FOLDER}",
-        )
-    elif not _sound(present, key):
-        yield Step("rights of the private key", f"chown root:root {key.path} && chmod {key.mode:o} {key.path}")
+    for place in layout.FILES:
+        if (
+            place.path in {layout.KEY, layout.CERTIFICATE}
+            and place.path in present.paths
+            and not _sound(present, place)
+        ):
+            what = "private key" if place.path == layout.KEY else "certificate"
+            script = f"chown root:root {place.path} && chmod {place.mode:o} {place.path}"
+            yield Step(f"rights of the {what}", script)
 
 
-def request_script() -> str:
-    """Return the script that prints a certificate request; the signer alone decides what the certificate says."""
-    return (
-        r"printf '[req]\ndistinguished_name=dn\n[dn]\n' | "
-        f"openssl req -new -sha256 -key {layout.KEY} -subj /CN=lifeboat-agent -config /dev/stdin"
+def enrolment_steps(token_pem: bytes) -> Iterator[Step]:
+    """Yield a new key, and the token with which the agent gets a certificate for it.
+
+    A certificate that was revoked or ended goes with its key. The token travels and lies as a secret does.
+    """
+    t = temporary(layout.KEY)
+    yield Step(
+        "private key, made on the server",
+        f"openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -pkeyopt ec_param_enc:named_curve "
+        f"-out {t} && chmod 600 {t} && sync {t} && rm -f {layout.CERTIFICATE} && mv -fT {t} {layout.KEY} && "
+        f"sync {layout.TLS_FOLDER}",
     )
+    yield _put(layout.TOKEN_FILE, token_pem, what="token for a certificate")
 
 
 def installation_steps(wanted: Desired, present: Presence) -> Iterator[Step]:
@@ -165,7 +173,7 @@ def removal_steps(present: Presence, *, python: str | None) -> Iterator[Step]:
     )
 
 
-def _put(place: layout.Place, content: bytes) -> Step:
+def _put(place: layout.Place, content: bytes, *, what: str | None = None) -> Step:
     t, folder = temporary(place.path), place.path.rpartition("/")[0]
     sha256 = hashlib.sha256(content).hexdigest()
     script = (
@@ -173,7 +181,7 @@ def _put(place: layout.Place, content: bytes) -> Step:
         f'{{ [ "${{h%% *}}" = {sha256} ] || {{ echo "the upload broke off" >&2; exit 1; }}; }} && '
         f"chown root:root {t} && chmod {place.mode:o} {t} && sync {t} && mv -fT {t} {place.path} && sync {folder}"
     )
-    return Step(place.path, script, content, UPLOAD_SECONDS)
+    return Step(what or place.path, script, content, UPLOAD_SECONDS)
 
 
 def _differs(present: Presence, place: layout.Place, content: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""What of the agent is on a server now: pure probes and parsers, and the judgement of its identity.
+"""What of the agent is on a server now: pure probes and parsers, and what its certificate says.
 
 The private key is looked at on the server only (its public half, its owner and mode).
 """
@@ -9,19 +9,16 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 
 from dr.push import layout
 from dr.push.connection import Connection
 from dr.push.facts import ask
 from dr.push.probes import Output, Probe, read
-
-RENEW_BEFORE = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,25 +155,6 @@ def look(connection: Connection) -> Presence:
     )
 
 
-def certificate_problem(presence: Presence, *, authority_pem: bytes, uri: str, now: datetime) -> str | None:
-    """Say why the agent needs a new certificate, or None when the one it has will do."""
-    if not presence.certificate_pem:
-        return "there is none"
-    try:
-        certificate = x509.load_pem_x509_certificate(presence.certificate_pem)
-        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(authority_pem))
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
-        return "it is not of this site's CA"
-    if names.get_values_for_type(x509.UniformResourceIdentifier) != [uri]:
-        return "it speaks for another server"
-    if _public_pem(certificate) != presence.key_public_pem.strip():
-        return "it does not belong to the key"
-    if certificate.not_valid_after_utc - now < RENEW_BEFORE:
-        return f"it ends on {certificate.not_valid_after_utc:%Y-%m-%d}"
-    return None
-
-
 def certificate_end(certificate_pem: bytes) -> datetime | None:
     """Return when the certificate ends, or None when it cannot be read."""
     try:
@@ -191,8 +169,3 @@ def certificate_fingerprint(certificate_pem: bytes) -> str | None:
         return x509.load_pem_x509_certificate(certificate_pem).fingerprint(hashes.SHA256()).hex()
     except ValueError:
         return None
-
-
-def _public_pem(certificate: x509.Certificate) -> bytes:
-    form = serialization.PublicFormat.SubjectPublicKeyInfo
-    return certificate.public_key().public_bytes(serialization.Encoding.PEM, form).strip()

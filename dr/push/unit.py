@@ -9,7 +9,7 @@ What systemd-analyze still finds exposed has its reason in `exposures.py`. Besid
 
 from __future__ import annotations
 
-from dr.push.layout import CACHE_FOLDER, CONFIG, DIGEST_VARIABLE, PROGRAM, RUNTIME_FOLDER
+from dr.push.layout import CACHE_FOLDER, CONFIG, DIGEST_VARIABLE, PROGRAM, RUNTIME_FOLDER, TLS_FOLDER
 
 BASE_MEMORY_BYTES = 256 << 20
 CHUNK_BYTES = 64 << 10  # tracking granularity: one byte of map for each
@@ -67,7 +67,7 @@ LimitCORE=0
 CapabilityBoundingSet={capabilities}
 NoNewPrivileges=yes
 ProtectSystem=strict
-ReadWritePaths=/run/{runtime} /var/cache/{cache}
+ReadWritePaths=/run/{runtime} /var/cache/{cache} {tls}
 ProtectHome=read-only
 ProtectControlGroups=yes
 ProtectHostname=yes
@@ -103,6 +103,7 @@ def render(*, python: str, digest: str, disk_bytes: int) -> bytes:
         cache=CACHE_FOLDER.removeprefix("/var/cache/"),
         memory_bytes=BASE_MEMORY_BYTES + tracker_bytes(disk_bytes),
         capabilities=" ".join(CAPABILITIES),
+        tls=TLS_FOLDER,
     )
     return text.encode()
 

@@ -107,7 +107,12 @@ class Protected:
             "configuration_server": f"127.0.0.1:{self.site.configuration_port}",
             "process_servers": [f"127.0.0.1:{self.site.process_port}"],
             "disks": [{"name": disk.name, "device": disk.device} for disk in self.disks],
-            "tls": {"ca": str(files.ca), "cert": str(files.agent[0]), "key": str(files.agent[1])},
+            "tls": {
+                "ca": str(files.ca),
+                "cert": str(files.agent[0]),
+                "key": str(files.agent[1]),
+                "token": str(files.agent[1].with_name("token.pem")),
+            },
             "hardware": {
                 "product_uuid": product_uuid(),
                 "disks": {name: {"size_bytes": size, "serial": serial} for name, (size, serial) in hardware.items()},

@@ -12,13 +12,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dr.certificates.authority import create, identity_uri, issue
+from dr.certificates.authority import identity_uri
+from dr.certificates.revocations import Revocations
+from dr.certificates.site import SiteCertificates
 from dr.certificates.tls import server_context
 from dr.compile import names
 from dr.config_server.server import ConfigurationServer
 from dr.config_server.settings import Address, ServerSettings, SiteSettings
 from dr.process_server.server import ProcessServer, ProcessServerSettings
 from dr.vault.memory import MemoryBlobStore
+from tests.certificates.holders import hold, site_certificates
 
 SITE = "hq"
 SERVER = "shop1"
@@ -35,16 +38,11 @@ class Files:
 
 
 def certificates(folder: Path) -> Files:
-    authority = create("test site")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "ca.crt").write_bytes(authority.cert_pem)
-    pairs = {}
-    for role, name in (("server", "ps1"), ("agent", SERVER)):
-        cert, key = issue(authority, uri=identity_uri(SITE, role, name), addresses=("127.0.0.1",), days=1)
-        pairs[role] = (folder / f"{role}.crt", folder / f"{role}.key")
-        pairs[role][0].write_bytes(cert)
-        pairs[role][1].write_bytes(key)
-    return Files(folder / "ca.crt", pairs["server"], pairs["agent"])
+    made = site_certificates(folder, SITE)
+    hold(made, folder / "agent/agent", identity_uri(SITE, "agent", SERVER))
+    server, agent = folder / "tls/server", folder / "agent/agent"
+    pairs = [(stem.with_suffix(".crt"), stem.with_suffix(".key")) for stem in (server, agent)]
+    return Files(folder / "tls/ca.crt", *pairs)
 
 
 class Site:
@@ -53,11 +51,12 @@ class Site:
     def __init__(self, folder: Path, crash_consistent_seconds: int = 3600) -> None:
         self.folder = folder
         self.store = MemoryBlobStore()
-        self.files = certificates(folder / "tls")
+        self.files = certificates(folder)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._process_server: ProcessServer | None = None
+        self._revocations = Revocations()
         self.process_port = 0
         protected = ServerSettings(SERVER, 1, 900, crash_consistent_seconds, 86400)
         self._settings = SiteSettings(
@@ -72,8 +71,8 @@ class Site:
             settings = ProcessServerSettings(
                 SITE, "ps1", "127.0.0.1", self.process_port, self.folder / spool, self.folder / f"{spool}.key"
             )
-            self._process_server = ProcessServer(settings, self._tls(), lambda: self.store)
-            return await self._process_server.start([SERVER])
+            self._process_server = ProcessServer(settings, self._tls(), lambda: self.store, self._revocations)
+            return await self._process_server.start({SERVER: 1})
 
         return self._on_loop(start())
 
@@ -105,6 +104,16 @@ class Site:
             self.configuration._cuts.release(self.configuration._cuts.find(SERVER, identity))
 
         self._on_loop(do())
+
+    def follow_revocations(self, certificates: SiteCertificates) -> int:
+        """Do what `dr serve` does within a look; return how many connections that ended."""
+
+        async def follow() -> int:
+            self._revocations.become(each.serial for each in certificates.register.revoked())
+            servers = (self._process_server, self.configuration)
+            return sum(server.end(self._revocations.__contains__) for server in servers if server is not None)
+
+        return self._on_loop(follow())
 
     def raise_protection_epoch(self) -> None:
         servers = {SERVER: replace(self._settings.servers[SERVER], protection_epoch=2)}
@@ -149,6 +158,7 @@ class Site:
             lambda: self.store,
             lambda: self._process_server.reports() if self._process_server else {},
             self.folder,
+            self._revocations,
         )
 
     def _tls(self) -> ssl.SSLContext:

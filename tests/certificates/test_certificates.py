@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dr.certificates import authority, sealed, tls
+from dr.certificates import authority, lifetime, sealed, tls
 from dr.errors import Corrupt, Refused
+
+VERIFY = ["openssl", "verify", "-CAfile", "ca", "-untrusted", "c", "c"]
 
 
 def write(folder: Path, name: str, certificate: bytes, key: bytes) -> tuple[Path, Path]:
@@ -46,8 +48,9 @@ def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> object:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    ca = authority.create("ca-hq")
-    (tmp_path / "ca.crt").write_bytes(ca.cert_pem)
+    root = authority.create("ca-hq")
+    (tmp_path / "ca.crt").write_bytes(root.cert_pem)
+    ca = authority.create_issuing(root, "hq", ["127.0.0.1"])
     write(
         tmp_path,
         "server",
@@ -65,7 +68,11 @@ def test_two_certificates_of_one_ca_talk_and_are_named(folder: Path) -> None:
     client = tls.client_context(folder / "agent.crt", folder / "agent.key", folder / "ca.crt")
     seen = handshake(server_of(folder), client)
     assert isinstance(seen, dict)
-    assert tls.peer_identity(seen) == tls.Identity("hq", "agent", "shop1")
+    shown = tls.peer(seen)
+    kept = lifetime.holding((folder / "agent.crt").read_bytes())
+    assert kept is not None
+    assert shown.identity == kept.identity == tls.Identity("hq", "agent", "shop1")
+    assert (shown.serial, shown.issuer, shown.until) == (kept.serial, kept.issuer, kept.until.timestamp())
 
 
 def test_another_authority_is_refused(folder: Path) -> None:
@@ -84,6 +91,39 @@ def test_no_certificate_and_old_tls_are_refused(folder: Path) -> None:
     assert isinstance(handshake(server_of(folder), old), ssl.SSLError)
 
 
+@pytest.mark.parametrize(
+    ("uri", "addresses", "allowed"),
+    [
+        ("lifeboat://hq/agent/shop1", [], True),
+        ("lifeboat://hq/server/ps1", ["127.0.0.1", "cs.hq.example"], True),
+        ("lifeboat://elsewhere/agent/shop1", [], False),
+        ("lifeboat://hq/server/ps1", ["10.0.0.1"], False),
+        ("lifeboat://hq/server/ps1", ["cs.evil.example"], False),
+    ],
+)
+@pytest.mark.parametrize("declared", [["127.0.0.1", "cs.hq.example"], ["127.0.0.1"]])
+def test_an_issuing_authority_is_held_to_its_site_and_addresses(
+    tmp_path: Path, uri: str, addresses: list[str], allowed: bool, declared: list[str]
+) -> None:
+    root = authority.create("ca-hq")
+    issuing = authority.create_issuing(root, "hq", declared)
+    (tmp_path / "ca").write_bytes(root.cert_pem)
+    (tmp_path / "c").write_bytes(authority.issue(issuing, uri=uri, addresses=addresses, days=1)[0])
+    said = subprocess.run(VERIFY, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (said.returncode == 0) == (allowed and set(addresses) <= set(declared)), said.stderr
+
+
+def test_an_issuing_authority_makes_no_further_authority(tmp_path: Path) -> None:
+    root = authority.create("ca-hq")
+    issuing = authority.create_issuing(root, "hq", ["127.0.0.1"])
+    below = authority.create_issuing(issuing, "hq", ["127.0.0.1"])
+    (tmp_path / "ca").write_bytes(root.cert_pem)
+    leaf = authority.issue(below, uri="lifeboat://hq/agent/shop1", days=1)[0]
+    (tmp_path / "c").write_bytes(leaf + issuing.cert_pem)
+    said = subprocess.run(VERIFY, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "path length constraint exceeded" in said.stderr
+
+
 def test_a_request_made_by_openssl_is_signed_for_who_we_say(tmp_path: Path) -> None:
     subprocess.run(
         ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "k",
@@ -91,7 +131,8 @@ def test_a_request_made_by_openssl_is_signed_for_who_we_say(tmp_path: Path) -> N
         cwd=tmp_path, check=True, capture_output=True,
     )  # fmt: skip
     ca = authority.create("ca-hq")
-    pem = authority.sign_request(ca, (tmp_path / "csr").read_bytes(), uri="lifeboat://hq/agent/shop1", days=1)
+    key = authority.requested_key((tmp_path / "csr").read_bytes())
+    pem = authority.sign_key(ca, key, uri="lifeboat://hq/agent/shop1", days=1)
     (tmp_path / "c").write_bytes(pem)
     text = subprocess.run(
         ["openssl", "x509", "-in", "c", "-noout", "-text"],
@@ -106,7 +147,7 @@ def test_a_request_made_by_openssl_is_signed_for_who_we_say(tmp_path: Path) -> N
 
 def test_a_broken_request_is_refused() -> None:
     with pytest.raises(Refused, match="cannot be read"):
-        authority.sign_request(authority.create("ca"), b"nonsense", uri="lifeboat://hq/agent/x", days=1)
+        authority.requested_key(b"nonsense")
 
 
 def test_sealed_secrets_open_only_with_their_passphrase() -> None:

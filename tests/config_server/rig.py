@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dr.certificates import authority
+from dr.certificates.revocations import Revocations
+from dr.certificates.site import SiteCertificates
 from dr.certificates.tls import client_context, server_context
 from dr.config_server import settings
 from dr.config_server.server import ConfigurationServer
 from dr.process_server.server import ProcessServer, ProcessServerSettings
 from dr.vault.memory import MemoryBlobStore
+from tests.certificates.holders import hold, site_certificates
 
 SERVERS = {
     name: {
@@ -37,16 +39,11 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def build_site(folder: Path, site: str = "hq") -> authority.Authority:
+def build_site(folder: Path, site: str = "hq") -> SiteCertificates:
     """Write what `up` of the site stack writes, and agents' certificates beside it."""
-    ca = authority.create(f"ca-{site}")
-    for part in ("tls", "operator", "agents"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    (folder / "tls/ca.crt").write_bytes(ca.cert_pem)
-    certify(folder / "tls/server", ca, f"lifeboat://{site}/server/ps1")
-    certify(folder / "operator/operator", ca, f"lifeboat://{site}/operator/site")
+    certificates = site_certificates(folder, site)
     for server in SERVERS:
-        certify(folder / f"agents/{server}", ca, f"lifeboat://{site}/agent/{server}")
+        hold(certificates, folder / f"agents/{server}", f"lifeboat://{site}/agent/{server}")
     document = {
         "site": site,
         "subscription": "00000000-10ca-4000-8000-000000000000",
@@ -56,13 +53,7 @@ def build_site(folder: Path, site: str = "hq") -> authority.Authority:
         "servers": SERVERS,
     }
     (folder / "config.json").write_text(json.dumps(document))
-    return ca
-
-
-def certify(stem: Path, ca: authority.Authority, uri: str) -> None:
-    cert, key = authority.issue(ca, uri=uri, addresses=["127.0.0.1"], days=1)
-    stem.with_suffix(".crt").write_bytes(cert)
-    stem.with_suffix(".key").write_bytes(key)
+    return certificates
 
 
 class Caller:
@@ -96,10 +87,41 @@ class RunningSite:
         self.folder = folder
         self.store = MemoryBlobStore()
         self.settings = settings.load(folder / "config.json")
+        self.revocations = Revocations()
+        self.loop = asyncio.new_event_loop()
+        self.servers: list[ProcessServer | ConfigurationServer] = []
         self.operator = Caller(folder, "operator/operator", self.settings.configuration_server.port)
 
     def agent(self, server: str = "shop1") -> Caller:
         return Caller(self.folder, f"agents/{server}", self.settings.configuration_server.port)
+
+    def holder(self, stem: str) -> Caller:
+        """Return whoever holds a certificate, as it calls the configuration server."""
+        return Caller(self.folder, stem, self.settings.configuration_server.port)
+
+    def revoke(self, serials: list[str]) -> None:
+        """Let `serials` be revoked, as `dr serve` does when the register changed."""
+
+        async def follow() -> None:
+            if self.revocations.become(serials):
+                for server in self.servers:
+                    server.end(self.revocations.__contains__)
+
+        asyncio.run_coroutine_threadsafe(follow(), self.loop).result(10)
+
+    def declare_epoch(self, server: str, epoch: int) -> None:
+        """Let the process server know another protection epoch, as `up` of the site stack does."""
+        epochs = {name: each.protection_epoch for name, each in self.settings.servers.items()} | {server: epoch}
+
+        async def declare() -> None:
+            for each in self.servers:
+                if isinstance(each, ProcessServer):
+                    await each.protect(epochs)
+
+        asyncio.run_coroutine_threadsafe(declare(), self.loop).result(10)
+
+    def revoke_soon(self, serials: list[str], *, after_seconds: float) -> None:
+        threading.Timer(after_seconds, self.revoke, [serials]).start()
 
     def sender(self, stem: str = "agents/shop1") -> Caller:
         return Caller(self.folder, stem, self.settings.process_server.port)
@@ -109,7 +131,7 @@ class RunningSite:
 def running_site(folder: Path) -> Iterator[RunningSite]:
     """Serve the site in `folder` from a thread."""
     site = RunningSite(folder)
-    ready, loop = threading.Event(), asyncio.new_event_loop()
+    ready, loop = threading.Event(), site.loop
     stop = asyncio.Event()
 
     async def serve() -> None:
@@ -118,11 +140,12 @@ def running_site(folder: Path) -> Iterator[RunningSite]:
         spool = ProcessServerSettings(
             "hq", "ps1", address.listen, address.port, folder / "spool", folder / "keys/spool.key"
         )
-        process_server = ProcessServer(spool, context, lambda: site.store)
-        await process_server.start(site.settings.servers)
+        process_server = ProcessServer(spool, context, lambda: site.store, site.revocations)
+        await process_server.start({name: server.protection_epoch for name, server in site.settings.servers.items()})
         configuration_server = ConfigurationServer(
-            site.settings, context, lambda: site.store, process_server.reports, folder
+            site.settings, context, lambda: site.store, process_server.reports, folder, site.revocations
         )
+        site.servers += [process_server, configuration_server]
         await configuration_server.start()
         ready.set()
         await stop.wait()

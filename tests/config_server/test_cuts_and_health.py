@@ -29,7 +29,7 @@ STATUS: dict[str, Any] = {
     "initial_bytes_total": 100, "initial_bytes_done": 100, "sent_bytes": 60, "sequence": 9, "stored_sequence": 9,
     "tracker": {"kind": "ring", "overruns": 0, "events": 1}, "freezing": "on", "last_cut": None, "version": "0.1.0",
 }  # fmt: skip
-WRITER = WriterReport("shop1", WriterState.WRITING, "", 1, 9, 9, 0, 0, 0, "shop1-1-9", None, False)
+WRITER = WriterReport("shop1", WriterState.WRITING, "", 1, 9, 9, 0, 0, 0, "shop1-1-9", None, False, False)
 REASON = {"code": "why", "message": "because", "remedy": "do"}
 
 

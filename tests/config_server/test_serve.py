@@ -25,7 +25,8 @@ from dr.config_server.client import SiteClient
 from dr.target.folders import Folders
 from dr.target.secrets import FolderKeyStore
 from dr.vault.points import list_points
-from tests.config_server.rig import build_site, certify
+from tests.certificates.holders import hold
+from tests.config_server.rig import build_site
 from tests.config_server.test_cuts_and_health import SCHEMA
 from tests.process_server.scripted import Disks, content_of, cut_segment
 from tests.process_server.test_api import OPEN, SEGMENTS, STREAM
@@ -175,10 +176,9 @@ class Agent:
 def test_it_waits_for_the_site_follows_it_and_ends_without_a_store(serve: Serve, azurite: Azurite) -> None:
     serve.start()
     serve.wait("waiting-for-site")
-    ca = build_site(serve.folders.site)
+    certificates = build_site(serve.folders.site)
     renewed = serve.folders.root / "renewed"
-    renewed.mkdir()
-    certify(renewed / "server", ca, "lifeboat://hq/server/ps1")
+    hold(certificates, renewed / "server", "lifeboat://hq/server/ps1")
     serve.wait("serving")
     document = SiteClient(serve.folders.site).status()
     SCHEMA.validate(document)

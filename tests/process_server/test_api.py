@@ -13,7 +13,8 @@ import pytest
 
 from dr.certificates.tls import client_context
 from dr.chunk import digest
-from tests.config_server.rig import Caller, RunningSite, build_site, certify, running_site
+from tests.certificates.holders import hold
+from tests.config_server.rig import Caller, RunningSite, build_site, running_site
 from tests.process_server.scripted import CHUNK, CHUNKS, Disks, cut_segment
 
 OPEN = {
@@ -29,10 +30,9 @@ DIGESTS = "/v1/servers/shop1/digests/os"
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
     folder = tmp_path_factory.mktemp("site")
-    ca = build_site(folder)
-    certify(folder / "agents/foreign", ca, "lifeboat://elsewhere/agent/shop1")
-    certify(folder / "agents/nobody", ca, "https://shop1.example/x")
-    certify(folder / "agents/ghost", ca, "lifeboat://hq/agent/ghost")
+    certificates = build_site(folder)
+    hold(certificates, folder / "agents/nobody", "https://hq/x")
+    hold(certificates, folder / "agents/ghost", "lifeboat://hq/agent/ghost")
     build_site(folder / "other")
     with running_site(folder) as running:
         yield running
@@ -68,8 +68,6 @@ def test_the_way_of_a_segment(site: RunningSite) -> None:
         ("agents/db1", "GET", f"{DIGESTS}?first=0&count=1&writer_epoch=1&stored=0"),
         ("operator/operator", "POST", STREAM),
         ("tls/server", "PUT", f"{SEGMENTS}/1/1?writer_epoch=1"),
-        ("agents/foreign", "POST", STREAM),
-        ("agents/foreign", "GET", "/v1/nothing"),
         ("agents/shop1", "GET", "/v1/status"),
     ],
 )
@@ -138,6 +136,24 @@ def test_bodies_and_addresses_that_are_wrong_get_the_error_body(site: RunningSit
     for method, path, body, expected in cases:
         assert agent.code(method, path, body) == expected, (method, path)
     assert agent("PUT", put, Disks().segment(1, 1, "os", [0]))[0] == 200  # the stream is as it was
+
+
+def test_no_other_protection_epoch_than_the_declared_one(site: RunningSite) -> None:
+    """Whoever holds a copy of the certificate could fence the true server for good by one higher number."""
+    agent, base = site.sender("agents/db1"), "/v1/servers/db1"
+    for epoch, code in ((2, "epoch-not-declared"), ((1 << 62), "epoch-not-declared")):
+        assert agent.code("POST", f"{base}/stream", OPEN | {"protection_epoch": epoch}) == (403, code)
+    status, opened = agent("POST", f"{base}/stream", OPEN)
+    assert status == 200
+    put = f"{base}/segments/2/{opened['next_sequence']}?writer_epoch={opened['writer_epoch']}"
+    segment = Disks().segment(2, opened["next_sequence"], "os", [0])
+    assert agent.code("PUT", put, segment) == (403, "epoch-not-declared")
+    site.declare_epoch("db1", 2)
+    assert agent.code("POST", f"{base}/stream", OPEN) == (403, "fenced")
+    segment = Disks().segment(1, opened["next_sequence"], "os", [0])
+    assert agent.code("PUT", put.replace("/2/", "/1/", 1), segment) == (403, "fenced")
+    assert agent("POST", f"{base}/stream", OPEN | {"protection_epoch": 2})[0] == 200
+    site.declare_epoch("db1", 1)
 
 
 def test_a_server_that_is_not_declared_is_unknown(site: RunningSite) -> None:

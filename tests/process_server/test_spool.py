@@ -1,11 +1,12 @@
 """The spool keeps what was acknowledged, shows nothing of it, and notices what was changed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dr.errors import Corrupt
-from dr.process_server.spool import Kind, Spool, Spooled, SpoolFull, load_key
+from dr.process_server.spool import Kind, Spool, Spooled, SpoolFull, SpoolShareFull, load_key
 from dr.process_server.stream import continuation
 
 KEY = bytes(range(32))
@@ -71,6 +72,25 @@ def test_a_full_spool_refuses_by_name_and_keeps_nothing_of_it(tmp_path: Path) ->
         spool.append(entry(2, 1), bytes(800))
     assert caught.value.http_status == 503
     assert [e.sequence for e in spool.scan("shop1")[0]] == [1]
+
+
+def test_one_server_takes_no_others_share(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, KEY, 10_000)
+    spool.share_among(["shop1", "db1", "web1", "web2"])  # 1250 bytes are kept for each
+    sequence = 0
+    with pytest.raises(SpoolShareFull) as caught:
+        for sequence in range(1, 20):
+            spool.append(entry(sequence, sequence - 1), bytes(451))  # 500 in the file
+    assert (caught.value.code, caught.value.http_status) == ("spool-share-full", 503)
+    assert spool.used_bytes_of("shop1") == 6000, "half of the room, and its own share"
+    for other in ("db1", "web1", "web2"):
+        for number in (1, 2):
+            spool.append(replace(entry(number, number - 1), server=other), bytes(451))
+    with pytest.raises(SpoolFull):
+        for number in range(3, 9):
+            spool.append(replace(entry(number, number - 1), server="db1"), bytes(451))
+    spool.remove(spool.scan("shop1")[0])
+    spool.append(entry(sequence, sequence - 1), bytes(451))
 
 
 def test_only_what_continues_the_replica_may_be_applied() -> None:

@@ -12,7 +12,9 @@ import pytest
 from dr.provider.certificate_authority import CertificateAuthority
 from dr.provider.protection import Protection
 from dr.push import install
+from tests.certificates.holders import site_certificates
 from tests.provider.worlds import SUBSCRIPTION, Surroundings
+from tests.push.enrolled import enrol
 from tests.push.rig import Server, package, running_server
 
 pytestmark = pytest.mark.real
@@ -53,20 +55,27 @@ def test_the_whole_life_of_a_protection(tmp_path: Path, server: Server) -> None:
         "configurationServer": declared.configuration_server,
         "initialPolicy": {"crashConsistentSeconds": 300, "rpoThresholdSeconds": 3600, "retentionSeconds": 86400},
     }
+    certificates = site_certificates(world.site, "harbour")
     kind = Protection(world)
     before = server.inventory()
     resource_id, state = kind.create(inputs, around.session)
     assert state["unitState"] == "active"
     assert state["diskBytes"]["os"] > 0
-    assert kind.due(state) is None
+    assert kind.due(state) == "problems", "it has no certificate yet"
+    enrol(server.shell, certificates)
     seen = kind.read(resource_id, state, around.session)
-    assert seen == state
+    assert seen == {**state, "problems": []}
+    assert kind.due(seen) is None
 
     package(agent, "2")
-    assert kind.due(state) == "agentSha256"
-    state = kind.update(resource_id, state, inputs, around.session)
+    assert kind.due(seen) == "agentSha256"
+    state = kind.update(resource_id, seen, inputs, around.session)
     assert kind.due(state) is None
 
     kind.delete(resource_id, state, around.session)
     assert kind.read(resource_id, state, around.session) is None
+    assert {(each.role, each.name) for each in certificates.register.revoked()} == {
+        ("agent", "shop1"),
+        ("enrolment", "shop1"),
+    }
     assert server.inventory() == before

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from dr.certificates.site import FILES, SiteCertificates
 from dr.errors import Conflict, Corrupt, NotFound, Refused, Unreachable
 from dr.failover.selection import selection_blob
 from dr.provider.blob_copy import BlobCopy
@@ -118,7 +119,7 @@ class TestSiteServers:
             "site": "harbour",
             "subscription": SUBSCRIPTION,
             "storage_account": "vault",
-            "configuration_server": {"listen": "127.0.0.1", "port": 8443},
+            "configuration_server": {"listen": "127.0.0.1", "port": 8443, "host": "10.0.2.2"},
             "process_server": {"name": "ps1", "listen": "127.0.0.1", "port": 9443},
             "servers": SERVERS["servers"],
         }
@@ -167,15 +168,39 @@ class TestSiteServers:
         (around.folder / "site/tls/server.key").unlink()
         lost = kind.read(resource_id, state, around.session)
         assert lost is not None
-        assert kind.due(lost) == "certificatesUntil"
+        assert kind.due(lost) == "issuingUntil"
 
         path.unlink()
         assert kind.read(resource_id, state, around.session) is None
 
-    def test_certificates_are_renewed_before_they_end(self, around: Surroundings, kind: SiteServers) -> None:
-        _, state = kind.create(SERVERS, around.session)
-        around.now = NOW + timedelta(days=800)
-        assert kind.due(state) == "certificatesUntil"
+    def test_the_issuing_authority_is_made_anew_before_it_ends_and_when_it_was_revoked(
+        self, around: Surroundings, kind: SiteServers
+    ) -> None:
+        resource_id, state = kind.create(SERVERS, around.session)
+        certificates = SiteCertificates(around.folder / "site", lambda: around.now)
+        first = certificates.issuing().serial
+        around.now = NOW + timedelta(days=29)
+        assert kind.due(state) is None
+        around.now = NOW + timedelta(days=31)
+        assert kind.due(state) == "issuingUntil"
+        state = kind.update(resource_id, state, SERVERS, around.session)
+        second = certificates.issuing().serial
+        assert first != second
+        assert kind.due(state) is None
+        certificates.revoke(second, "stolen")
+        assert kind.due(state) == "issuingUntil"
+        state = kind.update(resource_id, state, SERVERS, around.session)
+        assert kind.due(state) is None
+        held = certificates.held("tls/server")
+        assert held is not None
+        assert held.issuer == certificates.issuing().serial not in {first, second}
+
+    def test_a_second_update_leaves_the_certificates_as_they_are(self, around: Surroundings, kind: SiteServers) -> None:
+        resource_id, state = kind.create(SERVERS, around.session)
+        files = [around.folder / "site" / name for name in FILES if name.startswith(("tls", "operator"))]
+        before = [path.read_bytes() for path in files]
+        kind.update(resource_id, state, {**SERVERS, "storageAccount": "other"}, around.session)
+        assert [path.read_bytes() for path in files] == before
 
     def test_delete_removes_all_of_it(self, around: Surroundings, kind: SiteServers) -> None:
         resource_id, state = kind.create(SERVERS, around.session)
@@ -392,7 +417,7 @@ class TestProtection:
         assert "PRIVATE" not in json.dumps(state)
         assert kind.due(state) is None
 
-    def test_another_package_a_stopped_agent_or_an_old_certificate_calls_for_an_update(
+    def test_another_package_or_a_stopped_agent_calls_for_an_update(
         self, around: Surroundings, kind: Protection
     ) -> None:
         resource_id, state = kind.create(PROTECTION, around.session)
@@ -402,8 +427,6 @@ class TestProtection:
         assert kind.due(stopped) == "problems"
         (around.folder / "agent.pyz").write_bytes(b"newer")
         assert kind.due(state) == "agentSha256"
-        around.now = NOW + timedelta(days=70)
-        assert kind.due(state) == "certificateUntil"
 
     def test_an_agent_that_was_removed_by_hand_is_gone(self, around: Surroundings, kind: Protection) -> None:
         resource_id, state = kind.create(PROTECTION, around.session)

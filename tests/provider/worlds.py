@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from dr.certificates.authority import Authority
+from dr.certificates.site import SiteCertificates
 from dr.compile.blueprint import ProtectionBlueprint
 from dr.errors import LifeboatError, NotFound
 from dr.provider.resource import Session
@@ -53,7 +53,7 @@ class ScriptedPush:
         protection: ProtectionBlueprint,
         *,
         site: str,
-        authority: Authority,
+        certificates: SiteCertificates,
         package: Path,
         protection_epoch: int,
         secrets: Secrets,
@@ -61,12 +61,16 @@ class ScriptedPush:
         interrupted: Callable[[], bool],
     ) -> Installed:
         self._call("install")
-        assert b"PRIVATE KEY" in authority.key_pem
         before, self.installed = self.installed, healthy()
         return self.installed if before else replace(self.installed, changed=("start of the agent",))
 
     def inspect(
-        self, protection: ProtectionBlueprint, *, secrets: Secrets, progress: Callable[[str], None]
+        self,
+        protection: ProtectionBlueprint,
+        *,
+        certificates: SiteCertificates,
+        secrets: Secrets,
+        progress: Callable[[str], None],
     ) -> Installed | None:
         self._call("inspect")
         return self.installed

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dr.certificates.authority import Authority, create
+from dr.certificates.site import SiteCertificates
+from tests.certificates.holders import site_certificates
 from tests.push.rig import Server, package, running_server
 
 
@@ -18,8 +19,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def authority() -> Authority:
-    return create("ca-harbour")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> SiteCertificates:
+    return site_certificates(tmp_path_factory.mktemp("site"), "harbour")
 
 
 @pytest.fixture

@@ -6,10 +6,12 @@ import os
 import socket
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from dr.certificates.site import SiteCertificates
 from dr.errors import LifeboatError, PrerequisiteMissing, Refused, Unreachable
 from dr.push.connection import connect
 from dr.push.credentials import Secrets
@@ -91,21 +93,23 @@ def test_large_input_and_awkward_values_arrive(server: Server) -> None:
 
 
 @pytest.mark.real
-def test_a_user_without_root_is_told_so(server: Server) -> None:
+def test_a_user_without_root_is_told_so(server: Server, certificates: SiteCertificates) -> None:
     declared = with_ssh(server.protection, user="plain")
     with connect(declared) as connection:
         assert connection.privilege_complaint
-    for call in (inspect, remove):
+    for call in (partial(inspect, certificates=certificates), remove):
         with pytest.raises(Refused) as caught:
             call(declared)
         assert caught.value.code == "no-root"
 
 
 @pytest.mark.real
-def test_a_cut_at_any_moment_is_unreachable_and_never_anything_else(server: Server) -> None:
+def test_a_cut_at_any_moment_is_unreachable_and_never_anything_else(
+    server: Server, certificates: SiteCertificates
+) -> None:
     for to_server_bytes in (0, 10, 500, 1500, 2500, 3500):
         with cut_after(server, to_server_bytes) as declared, pytest.raises(LifeboatError) as caught:
-            inspect(declared)
+            inspect(declared, certificates=certificates)
         assert isinstance(caught.value, Unreachable), caught.value
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from dr.certificates.authority import Authority
+from dr.certificates.site import SiteCertificates
 from dr.compile.blueprint import ProtectionBlueprint
 from dr.errors import LifeboatError, Refused, Unreachable
 from dr.model import SecretReference
 from dr.push.connection import connect
 from dr.push.credentials import Secrets
 from dr.push.install import inspect, install, remove
+from tests.push.enrolled import NOT_ENROLLED
 from tests.push.rig import PASSWORD, Server, free_port, jump, make_key, with_ssh
 
 pytestmark = pytest.mark.real
@@ -69,13 +70,13 @@ def test_a_wrong_password_of_sudo_is_tried_once_and_named(server: Server) -> Non
     ],
 )
 def test_who_cannot_become_root_hears_what_sudo_says(
-    server: Server, user: str, sudo: SecretReference | None, said: str
+    server: Server, certificates: SiteCertificates, user: str, sudo: SecretReference | None, said: str
 ) -> None:
     declared = with_ssh(server.protection, user=user, sudo_password=sudo)
     with connect(declared, secrets=SECRETS) as connection:
         assert connection.privilege_complaint == said
     with pytest.raises(Refused) as caught:
-        inspect(declared, secrets=SECRETS)
+        inspect(declared, certificates=certificates, secrets=SECRETS)
     assert (caught.value.code, said in caught.value.message) == ("no-root", True)
 
 
@@ -120,7 +121,7 @@ def test_a_jump_host_that_does_not_help_is_told_from_the_server(server: Server, 
 
 
 def test_a_server_behind_all_of_it_is_installed_and_left_as_it_was(
-    server: Server, authority: Authority, agent: Path
+    server: Server, certificates: SiteCertificates, agent: Path
 ) -> None:
     """Jump host, password, sudo with its password, and a port that is not 22."""
     declared = with_ssh(
@@ -130,10 +131,10 @@ def test_a_server_behind_all_of_it_is_installed_and_left_as_it_was(
     before = server.inventory()
     said: list[str] = []
     installed = install(
-        declared, site="harbour", authority=authority, package=agent, protection_epoch=1, secrets=SECRETS,
+        declared, site="harbour", certificates=certificates, package=agent, protection_epoch=1, secrets=SECRETS,
         progress=said.append,
     )  # fmt: skip
-    assert installed.problems == ()
+    assert installed.problems == (NOT_ENROLLED,)
     assert PASSWORD not in repr(installed) + "".join(said) + server.shell("grep -raF Table /etc /run /var || true")
     assert remove(declared, secrets=SECRETS)
     assert server.inventory() == before

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dr.certificates.authority import Authority
+from dr.certificates.site import SiteCertificates
 from dr.compile.blueprint import DiskBlueprint, ProtectionBlueprint
 from dr.errors import Refused
 from dr.model import Ssh
@@ -17,8 +18,9 @@ from dr.push import layout
 from dr.push.connection import connect
 from dr.push.exposures import EXPOSURES, SCORE
 from dr.push.facts import gather
-from dr.push.install import inspect, install, remove
+from dr.push.install import Installed, inspect, install, remove
 from dr.push.package import build_package
+from tests.push.enrolled import enrol
 from tests.push.rig import free_port
 from tools.machines.source import SSH, SourceMachine, wait_for
 from tools.machines.traces import traces
@@ -38,9 +40,13 @@ def declaration(machine: SourceMachine) -> ProtectionBlueprint:
     )
 
 
+def put(server: ProtectionBlueprint, certificates: SiteCertificates, package: Path) -> Installed:
+    return install(server, site="harbour", certificates=certificates, package=package, protection_epoch=1)
+
+
 @pytest.mark.vm
 @pytest.mark.timeout(1800)
-def test_install_work_update_and_remove_on_a_real_machine(tmp_path: Path, authority: Authority) -> None:
+def test_install_work_update_and_remove_on_a_real_machine(tmp_path: Path, certificates: SiteCertificates) -> None:
     package = tmp_path / "agent.pyz"
     with zipfile.ZipFile(package, "w") as archive:
         archive.write(Path(__file__).parent / "exercise.py", "__main__.py")
@@ -58,7 +64,7 @@ def test_install_work_update_and_remove_on_a_real_machine(tmp_path: Path, author
         assert facts.disks["os"].size_bytes == machine.disk_bytes
 
         before = traces(machine)
-        assert blocked(server, facts.whole_disks[0].by_id, authority, package) == (
+        assert blocked(server, facts.whole_disks[0].by_id, certificates, package) == (
             "shop1: the agent cannot be installed, nothing was changed. These 3 stand against it:\n"
             "  disk-missing: gone: /dev/disk/by-id/none is not there\n"
             f"      remedy: declare one of its disks: {machine.identity.disk_device} (2 GiB)\n"
@@ -68,11 +74,11 @@ def test_install_work_update_and_remove_on_a_real_machine(tmp_path: Path, author
             "      remedy: correct target.firmware"
         )
         assert traces(machine) ^ before == set()
-        installed = install(server, site="harbour", authority=authority, package=package, protection_epoch=1)
-        assert installed.problems == ()
+        put(server, certificates, package)
+        enrol(lambda script: machine.run(f"sudo sh -c {shlex.quote(script)}"), certificates)
         wait_for("the report", lambda: _report(machine) is not None, timeout_seconds=60)
         assert set((_report(machine) or {}).values()) == {"ok"}, _report(machine)
-        assert install(server, site="harbour", authority=authority, package=package, protection_epoch=1).changed == ()
+        assert put(server, certificates, package).changed == ()
 
         machine.run("sudo systemctl kill -s KILL --kill-who=main lifeboat-agent")
         wait_for("the restart", lambda: _read(machine, "starts") == "xx", timeout_seconds=60)
@@ -80,15 +86,15 @@ def test_install_work_update_and_remove_on_a_real_machine(tmp_path: Path, author
 
         with zipfile.ZipFile(package, "a") as archive:
             archive.writestr("another", "byte")
-        install(server, site="harbour", authority=authority, package=package, protection_epoch=1)
+        put(server, certificates, package)
         wait_for("the update's start", lambda: _read(machine, "starts") == "xxx", timeout_seconds=60)
 
         real = tmp_path / "real.pyz"
         build_package(real)
-        updated = install(server, site="harbour", authority=authority, package=real, protection_epoch=1)
+        updated = put(server, certificates, real)
         assert updated.problems == ()
         wait_for("the tracker", lambda: _traces(machine), timeout_seconds=120)
-        again = install(server, site="harbour", authority=authority, package=real, protection_epoch=1)
+        again = put(server, certificates, real)
         assert (again.changed, again.problems) == ((), ()), machine.run("sudo journalctl -u lifeboat-agent -n 30")
 
         seen = json.loads(machine.run("systemd-analyze security lifeboat-agent --no-pager --json=short"))
@@ -99,17 +105,17 @@ def test_install_work_update_and_remove_on_a_real_machine(tmp_path: Path, author
         assert "start of the agent" in told
 
         assert remove(server)
-        assert inspect(server) is None
+        assert inspect(server, certificates=certificates) is None
         assert traces(machine) ^ before == set()
 
 
-def blocked(server: ProtectionBlueprint, stable: str, authority: Authority, package: Path) -> str:
+def blocked(server: ProtectionBlueprint, stable: str, certificates: SiteCertificates, package: Path) -> str:
     """Return the message for a declaration of the same server that is wrong in three ways."""
     os = server.disks[0]
     disks = (replace(os, device=stable), replace(os, name="gone", device="/dev/disk/by-id/none"))
     wrong = replace(server, firmware="uefi", disks=(*disks, replace(os, name="part", device="/dev/vda3")))
     with pytest.raises(Refused) as caught:
-        install(wrong, site="harbour", authority=authority, package=package, protection_epoch=1)
+        install(wrong, site="harbour", certificates=certificates, package=package, protection_epoch=1)
     return caught.value.message
 
 

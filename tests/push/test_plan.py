@@ -5,45 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
-from dr.certificates.authority import create, identity_uri, sign_request
 from dr.push import layout, plan, unit
 from dr.push.facts import PythonFact
 from dr.push.layout import Place
 from dr.push.plan import Desired, Step
-from dr.push.presence import PathState, Presence, UnitState, certificate_problem
+from dr.push.presence import PathState, Presence, UnitState
 from tests.push.samples import DISK, FACTS, PROTECTION
 
-NOW = datetime(2027, 1, 1, tzinfo=UTC)
-URI = identity_uri("harbour", "agent", "shop1")
-CA = create("ca-harbour", now=NOW)
-KEY = ec.generate_private_key(ec.SECP256R1())
+CA = b"-----BEGIN CERTIFICATE-----\nca"
 DEAD = UnitState("inactive", "dead", "", False, 0, 0, "")
 NOTHING = Presence({}, (), None, b"", b"", b"", DEAD, None)
-
-
-def request() -> bytes:
-    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-    return builder.sign(KEY, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-
-def public() -> bytes:
-    form = serialization.PublicFormat.SubjectPublicKeyInfo
-    return KEY.public_key().public_bytes(serialization.Encoding.PEM, form)
-
-
-CERTIFICATE = sign_request(CA, request(), uri=URI, days=90, now=NOW)
 
 
 def wanted(package: bytes = b"agent 1", epoch: int = 1, python: str = "/usr/bin/python3") -> Desired:
     facts = replace(FACTS, pythons=(PythonFact(python, (3, 11), ()),))
     config = plan.config(PROTECTION, facts, site="harbour", protection_epoch=epoch)
-    return plan.desired(config, facts, package=package, authority_pem=CA.cert_pem, certificate_pem=CERTIFICATE)
+    return plan.desired(config, facts, package=package, authority_pem=CA)
 
 
 def state(place: Place, content: bytes | None) -> PathState:
@@ -57,9 +35,9 @@ def installed(target: Desired) -> Presence:
         paths={**folders, **files},
         trees=layout.TREES,
         config=json.loads(target.files[layout.CONFIG]),
-        certificate_pem=CERTIFICATE,
-        authority_pem=CA.cert_pem,
-        key_public_pem=public(),
+        certificate_pem=b"certificate",
+        authority_pem=CA,
+        key_public_pem=b"public",
         unit=UnitState("active", "running", "enabled", False, 42, 0, target.digest),
         trace_instance=None,
     )
@@ -74,9 +52,7 @@ def test_a_new_server_gets_everything_in_the_right_order() -> None:
         "folder /usr/local/lib/lifeboat",
         "folder /etc/lifeboat",
         "folder /etc/lifeboat/tls",
-        "private key, made on the server",
         "/etc/lifeboat/tls/ca.crt",
-        "/etc/lifeboat/tls/agent.crt",
         "/etc/lifeboat/agent.json",
         "/usr/local/lib/lifeboat/lifeboat-agent.pyz",
         "/etc/systemd/system/lifeboat-agent.service",
@@ -89,7 +65,6 @@ def test_a_new_server_gets_everything_in_the_right_order() -> None:
 def test_the_second_run_has_nothing_to_do() -> None:
     target = wanted()
     assert names(installed(target), target) == []
-    assert certificate_problem(installed(target), authority_pem=CA.cert_pem, uri=URI, now=NOW) is None
 
 
 def test_a_new_package_replaces_the_file_and_restarts() -> None:
@@ -129,25 +104,13 @@ def test_loosened_rights_and_a_foreign_owner_are_put_right() -> None:
     ]
 
 
-def test_reasons_for_a_new_certificate() -> None:
-    whole = installed(wanted())
-
-    def problem(present: Presence = whole, uri: str = URI, after_days: int = 0) -> str | None:
-        now = NOW + timedelta(days=after_days)
-        return certificate_problem(present, authority_pem=CA.cert_pem, uri=uri, now=now)
-
-    other = ec.generate_private_key(ec.SECP256R1()).public_key()
-    form = serialization.PublicFormat.SubjectPublicKeyInfo
-    other_pem = other.public_bytes(serialization.Encoding.PEM, form)
-    assert problem() is None
-    assert problem(after_days=59) is None
-    assert problem(after_days=61) == "it ends on 2027-04-01"
-    assert problem(NOTHING) == "there is none"
-    assert problem(replace(whole, key_public_pem=other_pem)) == "it does not belong to the key"
-    assert problem(uri=identity_uri("harbour", "agent", "shop2")) == "it speaks for another server"
-    assert problem(replace(whole, certificate_pem=b"x")) == "it is not of this site's CA"
-    foreign = create("ca-harbour", now=NOW).cert_pem
-    assert certificate_problem(whole, authority_pem=foreign, uri=URI, now=NOW) == "it is not of this site's CA"
+def test_an_enrolment_brings_a_new_key_first_and_no_token_in_sight() -> None:
+    key, token = plan.enrolment_steps(b"-----BEGIN PRIVATE KEY-----\nsecret")
+    assert (key.what, token.what) == ("private key, made on the server", "token for a certificate")
+    assert f"rm -f {layout.CERTIFICATE} && mv -fT" in key.script
+    assert token.stdin.endswith(b"secret")
+    assert "secret" not in token.script + repr(token)
+    assert "chmod 600" in token.script
 
 
 def test_removal_stops_first_cleans_up_with_the_program_and_then_takes_it_away() -> None:
@@ -182,6 +145,7 @@ def test_config_is_the_agents_contract() -> None:
             "ca": "/etc/lifeboat/tls/ca.crt",
             "cert": "/etc/lifeboat/tls/agent.crt",
             "key": "/etc/lifeboat/tls/agent.key",
+            "token": "/etc/lifeboat/tls/token.pem",
         },
         "hardware": {
             "product_uuid": FACTS.product_uuid,

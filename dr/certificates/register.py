@@ -1,0 +1,186 @@
+"""What a site's issuing authority signed, what of it is revoked, and which tokens were used: one SQLite file.
+
+    issued   every certificate and token, until a month after it ended
+    revoked  serial numbers that no listener of the site lets in; an issuing authority's revokes all that it signed
+    used     the token's serial number and a hash of the key it was exchanged for: a token is good for one key
+
+Rules:
+- No secret is here: a token is a key with a certificate, and the register knows its serial number.
+- `up`, `dr revoke`, `dr agent token` and `dr serve` work on the file at the same time; each step is one transaction,
+  durable when it returns. A running server sees by the file's time that something changed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dr.errors import Conflict, Corrupt, Refused
+
+KEPT_SECONDS = 30 * 86400.0
+BUSY_SECONDS = 10.0
+HOUR = 3600.0
+MOST_AN_HOUR = 24  # of one holder: a lost answer is asked for again, a loop is not fed for ever
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS issued (serial TEXT PRIMARY KEY, issuer TEXT NOT NULL, role TEXT NOT NULL,
+    name TEXT NOT NULL, issued_at REAL NOT NULL, until REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS revoked (serial TEXT PRIMARY KEY, role TEXT NOT NULL, name TEXT NOT NULL,
+    until REAL NOT NULL, revoked_at REAL NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS used (token TEXT PRIMARY KEY, key_sha256 TEXT NOT NULL, until REAL NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """One certificate; times are seconds since 1970."""
+
+    serial: str
+    issuer: str
+    role: str
+    name: str
+    issued_at: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """One revoked certificate, or an issuing authority (`role` "issuing")."""
+
+    serial: str
+    role: str
+    name: str
+    until: float
+    revoked_at: float
+    reason: str
+
+
+class Register:
+    """The file at `path`; made, readable by us only, when there is none. Raises `Corrupt` when it is none of ours."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def note(self, certificate: Issued, *, renews: str | None = None) -> None:
+        """Note a certificate before it is handed out.
+
+        Raises `Refused` `certificate-revoked` when `renews`, the serial number it takes the place of, was revoked,
+        and `Conflict` `too-many-certificates`.
+        """
+        with self._open() as database:
+            self._forget_old(database, certificate.issued_at)
+            if renews is not None and _is_revoked(database, renews):
+                raise revoked_error()
+            since = certificate.issued_at - HOUR
+            query = "SELECT count(*) FROM issued WHERE role = ? AND name = ? AND issued_at > ?"
+            (count,) = database.execute(query, (certificate.role, certificate.name, since)).fetchone()
+            if count >= MOST_AN_HOUR:
+                raise Conflict(
+                    f"{certificate.role} {certificate.name} was given {count} certificates within an hour",
+                    code="too-many-certificates",
+                    remedy="find what asks for them; wait an hour",
+                )
+            row = (
+                certificate.serial,
+                certificate.issuer,
+                certificate.role,
+                certificate.name,
+                certificate.issued_at,
+                certificate.until,
+            )
+            database.execute("INSERT INTO issued VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def use(self, token: str, key_sha256: str, until: float) -> None:
+        """Exchange a token for one key; again for the same key, for its answer may have been lost.
+
+        Raises `Refused` `token-unknown` or `token-used`.
+        """
+        with self._open() as database:
+            known = database.execute("SELECT 1 FROM issued WHERE serial = ? AND role = 'enrolment'", (token,))
+            if known.fetchone() is None or _is_revoked(database, token):
+                raise Refused("this token was not made by this site", code="token-unknown", remedy=ANOTHER)
+            database.execute("INSERT OR IGNORE INTO used VALUES (?, ?, ?)", (token, key_sha256, until))
+            (used_for,) = database.execute("SELECT key_sha256 FROM used WHERE token = ?", (token,)).fetchone()
+            if used_for != key_sha256:
+                raise Refused(
+                    "this token was used by another key",
+                    code="token-used",
+                    remedy="if that was not this server, somebody has read the token: `dr revoke` the server, then "
+                    + ANOTHER,
+                )
+
+    def revoke(self, certificates: list[Revoked]) -> None:
+        """Revoke certificates; what is revoked already stays as it is."""
+        rows = [(c.serial, c.role, c.name, c.until, c.revoked_at, c.reason) for c in certificates]
+        with self._open() as database:
+            database.executemany("INSERT OR IGNORE INTO revoked VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def issued(self, now: float) -> list[Issued]:
+        """Return what was issued and may matter still: newest first."""
+        with self._open() as database:
+            rows = database.execute(
+                "SELECT * FROM issued WHERE until > ? ORDER BY issued_at DESC", (now - KEPT_SECONDS,)
+            )
+            return [Issued(*row) for row in rows]
+
+    def revoked(self) -> list[Revoked]:
+        """Return what is revoked, newest first."""
+        with self._open() as database:
+            return [Revoked(*row) for row in database.execute("SELECT * FROM revoked ORDER BY revoked_at DESC")]
+
+    def used_tokens(self) -> set[str]:
+        """Return the serial numbers of the tokens that were exchanged."""
+        with self._open() as database:
+            return {token for (token,) in database.execute("SELECT token FROM used")}
+
+    def _forget_old(self, database: sqlite3.Connection, now: float) -> None:
+        for table in ("issued", "revoked", "used"):
+            database.execute(f"DELETE FROM {table} WHERE until < ?", (now - KEPT_SECONDS,))  # noqa: S608 - names of ours
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """Open the file for one transaction."""
+        try:
+            if not self._path.exists():
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._path.touch(mode=0o600)
+            with closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)) as database:
+                database.execute("PRAGMA synchronous = FULL")
+                database.execute("BEGIN IMMEDIATE")
+                for statement in _TABLES.split(";\n"):
+                    database.execute(statement)
+                try:
+                    yield database
+                except BaseException:
+                    database.execute("ROLLBACK")
+                    raise
+                database.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            raise Corrupt(
+                f"{self._path}: {error}",
+                code="register-unusable",
+                remedy="make room, or move the file away: agents keep their certificates, and what was revoked has to "
+                "be revoked again",
+            ) from error
+
+
+ANOTHER = "make a new one: `pulumi up --refresh` of the site stack, or `dr agent token SERVER`"
+
+
+def revoked_error() -> Refused:
+    """Return the error for a certificate that was revoked."""
+    return Refused(
+        "this certificate was revoked",
+        code="certificate-revoked",
+        remedy="if the server is to be protected, `pulumi up --refresh` of the site stack gives it a new key and "
+        "certificate",
+    )
+
+
+def _is_revoked(database: sqlite3.Connection, serial: str) -> bool:
+    query = """SELECT 1 FROM revoked WHERE serial = :serial
+        OR serial = (SELECT issuer FROM issued WHERE serial = :serial)"""
+    return database.execute(query, {"serial": serial}).fetchone() is not None

@@ -1,0 +1,134 @@
+"""Who keeps the certificates of a running `dr serve`, and knows what is revoked.
+
+`SiteKeeper`, where the configuration server is: renews the servers' certificate and the operator's by the issuing
+authority in the folder, and reads the register in it. `FarKeeper`, on the machine of a process server alone: asks the
+configuration server for both, and keeps a question open until there is news.
+
+What keeps one from its work is in `fault` and `remedy`, and the work is tried again; `serve.json` shows them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from dr.certificates.site import ISSUING, REGISTER, SiteCertificates
+from dr.config_server import afar
+from dr.config_server import settings as site_settings
+from dr.errors import LifeboatError
+
+log = logging.getLogger("dr.keeping")
+
+RENEW_LOOK_SECONDS = 60.0
+AGAIN_SECONDS = 5.0
+POLL_SECONDS = 20
+
+
+class Keeper(ABC):
+    """One site's folder; belongs to one event loop."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._next_renewal = 0.0
+        self._faults: dict[str, tuple[str, str]] = {}
+
+    @property
+    def fault(self) -> tuple[str, str]:
+        """Return cause and remedy of what does not work, empty when all does."""
+        return next(iter(self._faults.values()), ("", ""))
+
+    async def renew_if_due(self) -> None:
+        """Renew what is due, once a minute."""
+        if time.monotonic() < self._next_renewal:
+            return
+        self._next_renewal = time.monotonic() + RENEW_LOOK_SECONDS
+        try:
+            await asyncio.to_thread(self._renew)
+        except LifeboatError as error:
+            self._failed("renewal", error.message, error.remedy)
+        except OSError as error:
+            self._failed("renewal", f"certificates cannot be renewed: {error}", "make room for the site's folder")
+        else:
+            self._faults.pop("renewal", None)
+            return
+        self._next_renewal = time.monotonic() + AGAIN_SECONDS
+
+    def _failed(self, work: str, fault: str, remedy: str) -> None:
+        if self._faults.get(work) != (fault, remedy):
+            log.warning("%s; %s", fault, remedy)
+        self._faults[work] = fault, remedy
+
+    @abstractmethod
+    def _renew(self) -> None:
+        """Renew; blocks."""
+
+    @abstractmethod
+    async def revoked(self) -> frozenset[str]:
+        """Return the serial numbers that are revoked; quick."""
+
+
+class SiteKeeper(Keeper):
+    """On the site's own machine."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._certificates = SiteCertificates(folder)
+        self._stamp: object = None
+        self._serials: frozenset[str] = frozenset()
+
+    def _renew(self) -> None:
+        if (self._folder / ISSUING).exists():  # before the first `up` there is nothing to renew
+            for stem in self._certificates.renew():
+                log.info("certificate renewed %s", stem)
+
+    async def revoked(self) -> frozenset[str]:
+        path = self._folder / REGISTER
+        stamp = (found.st_mtime_ns, found.st_size, found.st_ino) if path.exists() and (found := path.stat()) else None
+        if stamp != self._stamp and stamp is not None:
+            try:
+                listed = await asyncio.to_thread(self._certificates.register.revoked)
+            except LifeboatError as error:
+                self._failed("revocations", error.message, error.remedy)  # nobody who was revoked comes in again
+                return self._serials
+            self._faults.pop("revocations", None)
+            self._serials, self._stamp = frozenset(each.serial for each in listed), stamp
+            self._next_renewal = 0.0  # it may be one of ours
+        return self._serials
+
+
+class FarKeeper(Keeper):
+    """On the machine of a process server alone."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._known: tuple[str, frozenset[str]] | None = None
+        self._asking: asyncio.Task[tuple[str, frozenset[str]]] | None = None
+        self._next_question = 0.0
+
+    def _renew(self) -> None:
+        address = site_settings.load(self._folder / "config.json").configuration_server
+        if afar.renew(self._folder, address):
+            log.info("certificate renewed")
+
+    async def revoked(self) -> frozenset[str]:
+        if self._known is None:
+            self._known = await asyncio.to_thread(afar.kept_revocations, self._folder)
+        if self._asking is not None and self._asking.done():
+            asked, self._asking = self._asking, None
+            try:
+                self._known = asked.result()
+                self._faults.pop("revocations", None)
+            except (LifeboatError, OSError) as error:
+                remedy = error.remedy if isinstance(error, LifeboatError) else "make room for this server's folder"
+                self._failed("revocations", f"what is revoked is not heard: {error}", remedy)
+                self._next_question = time.monotonic() + AGAIN_SECONDS
+        if self._asking is None and time.monotonic() >= self._next_question:
+            self._asking = asyncio.create_task(self._ask(self._known[0]))
+        return self._known[1]
+
+    async def _ask(self, known: str) -> tuple[str, frozenset[str]]:
+        address = site_settings.load(self._folder / "config.json").configuration_server
+        return await asyncio.to_thread(afar.ask_revocations, self._folder, address, known, POLL_SECONDS)
