@@ -1,0 +1,210 @@
+"""`dr serve` and a process server on a machine of its own: what is revoked by hand counts within a look, everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import shutil
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from dr.certificates import authority
+from dr.certificates.lifetime import holding
+from dr.certificates.site import SiteCertificates
+from dr.certificates.tls import client_context
+from dr.cli.agent import agent as agent_command
+from dr.cli.revoke import revoke as revoke_command
+from dr.config_server.site import Roles, SiteServers
+from dr.errors import NotFound
+from dr.target.folders import Folders
+from tests.certificates.holders import hold, peer_of
+from tests.config_server.rig import Caller, build_site, free_port
+
+ASK = b"GET /v1/nothing HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@contextmanager
+def serving(root: Path, *, alone: bool = False) -> Iterator[None]:
+    """Run what `dr serve` runs, in a thread; the store is away, which is nobody's business here."""
+    roles = Roles(configuration_server=not alone)
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+    thread = threading.Thread(target=lambda: loop.run_until_complete(SiteServers(Folders(root), roles).run(stop)))
+    thread.start()
+    try:
+        until(lambda: said(root).get("state") == "serving")
+        yield
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(30)
+        loop.close()
+
+
+def said(root: Path) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = json.loads((root / "site/serve.json").read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return document
+
+
+def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "local"
+    build_site(folder / "site")
+    monkeypatch.setenv("LIFEBOAT_LOCAL", str(folder))
+    return folder
+
+
+def port(root: Path, server: str) -> int:
+    return int(json.loads((root / "site/config.json").read_text())[server]["port"])
+
+
+def connected(root: Path, stem: str, at: int) -> ssl.SSLSocket:
+    site = root / "site"
+    context = client_context(site / f"{stem}.crt", site / f"{stem}.key", site / "tls/ca.crt")
+    return context.wrap_socket(socket.create_connection(("127.0.0.1", at), 10), server_hostname="127.0.0.1")
+
+
+def is_cut(connection: ssl.SSLSocket) -> bool:
+    """Tell whether the other side ends the connection within seconds, in whatever way."""
+    connection.settimeout(5)
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+def locked_out(caller: Caller) -> bool:
+    try:
+        return caller.code("GET", "/v1/nothing") == (403, "certificate-revoked")
+    except (OSError, http.client.HTTPException):
+        return False  # it was cut in the middle of the question
+
+
+def run(*arguments: str) -> str:
+    done = CliRunner().invoke(revoke_command, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_dr_revoke_ends_what_is_open_and_lets_nobody_in_again(root: Path) -> None:
+    with serving(root):
+        ports = [port(root, name) for name in ("configuration_server", "process_server")]
+        open_ones = [connected(root, "agents/shop1", each) for each in ports]
+        for each in open_ones:
+            each.sendall(ASK)
+            assert b" 404 " in each.recv(4096)
+        held = holding((root / "site/agents/shop1.crt").read_bytes())
+        assert held is not None
+        started = time.monotonic()
+        assert held.serial in run(f"{held.serial:0>40}".upper(), "--reason", "stolen")
+        for each in open_ones:
+            assert is_cut(each)
+            each.close()
+        assert time.monotonic() - started < 5
+        for at in ports:
+            caller = Caller(root / "site", "agents/shop1", at)
+            assert caller.code("GET", "/v1/nothing") == (403, "certificate-revoked")
+            assert Caller(root / "site", "agents/db1", at).code("GET", "/v1/nothing") == (404, "not-found")
+
+
+def test_dr_revoke_json_and_a_slip(root: Path) -> None:
+    SiteCertificates(root / "site").token("db1")
+    document = json.loads(run("db1", "--json"))
+    assert [(each["role"], each["name"]) for each in document["revoked"]] == [("enrolment", "db1")]
+    with pytest.raises(NotFound):
+        CliRunner().invoke(revoke_command, ["db9"], catch_exceptions=False)
+
+
+def test_dr_agent_token_gives_one_to_a_pipe_or_a_file_that_only_we_read(root: Path, tmp_path: Path) -> None:
+    piped = CliRunner().invoke(agent_command, ["token", "shop1"], catch_exceptions=False)
+    assert peer_of(piped.output.encode()).identity.role == "enrolment"
+    path = tmp_path / "token.pem"
+    filed = CliRunner().invoke(agent_command, ["token", "shop1", "--output", str(path), "--json"])
+    assert json.loads(filed.output) == {"file": str(path), "server": "shop1"}
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "PRIVATE" not in filed.output
+    with pytest.raises(NotFound, match="no server"):
+        CliRunner().invoke(agent_command, ["token", "shop9"], catch_exceptions=False)
+    assert CliRunner().invoke(agent_command, ["token", "shop1", "--json"]).exit_code == 2
+
+
+def test_the_sites_own_certificates_are_renewed_while_it_serves(root: Path) -> None:
+    site = root / "site"
+    issuing = SiteCertificates(site).issuing().authority
+    for stem, uri in (("tls/server", "lifeboat://hq/server/ps1"), ("operator/operator", "lifeboat://hq/operator/site")):
+        addresses = ["127.0.0.1"] if "server" in uri else []
+        old, old_key = authority.issue(
+            issuing, uri=uri, addresses=addresses, days=7, now=datetime.now(UTC) - timedelta(days=8)
+        )
+        (site / f"{stem}.crt").write_bytes(old)
+        (site / f"{stem}.key").write_bytes(old_key)
+    with serving(root):
+        status = Caller(site, "operator/operator", port(root, "configuration_server"))
+        until(lambda: SiteCertificates(site).renew() == [])
+        assert status("GET", "/v1/status")[0] == 200, "both had ended a day ago"
+
+
+def far_machine(root: Path, folder: Path) -> Path:
+    """Make what a process server on a machine of its own has: configuration, the root's certificate, and its own."""
+    site = folder / "site"
+    (site / "tls").mkdir(parents=True)
+    shutil.copy(root / "site/tls/ca.crt", site / "tls/ca.crt")
+    hold(SiteCertificates(root / "site"), site / "tls/server", "lifeboat://hq/server/ps2")
+    config = json.loads((root / "site/config.json").read_text())
+    config["configuration_server"]["host"] = "127.0.0.1"
+    config["process_server"] = {"name": "ps2", "listen": "127.0.0.1", "port": free_port()}
+    (site / "config.json").write_text(json.dumps(config))
+    shutil.copytree(root / "site/agents", site / "agents")
+    return folder
+
+
+def test_a_process_server_elsewhere_hears_it_keeps_it_and_renews_itself(root: Path, tmp_path: Path) -> None:
+    far = far_machine(root, tmp_path / "far")
+    with serving(root):
+        old, key = authority.issue(
+            SiteCertificates(root / "site").issuing().authority,
+            uri="lifeboat://hq/server/ps2",
+            addresses=["127.0.0.1"],
+            days=7,
+            now=datetime.now(UTC) - timedelta(days=4),
+        )
+        (far / "site/tls/server.crt").write_bytes(old)
+        (far / "site/tls/server.key").write_bytes(key)
+        with serving(far, alone=True):
+            until(lambda: (far / "site/tls/server.crt").read_bytes() != old)
+            renewed = holding((far / "site/tls/server.crt").read_bytes())
+            assert renewed is not None
+            assert (renewed.identity.name, sorted(renewed.addresses)) == ("ps2", ["127.0.0.1"])
+            caller = Caller(far / "site", "agents/shop1", port(far, "process_server"))
+            assert caller.code("GET", "/v1/nothing") == (404, "not-found")
+            held = holding((far / "site/agents/shop1.crt").read_bytes())
+            assert held is not None
+            started = time.monotonic()
+            run(held.serial)
+            until(lambda: locked_out(caller))
+            assert time.monotonic() - started < 5
+    with serving(far, alone=True):  # and nobody else answers now
+        assert caller.code("GET", "/v1/nothing") == (403, "certificate-revoked")
+        until(lambda: "what is revoked is not heard" in said(far)["cause"])
+        assert said(far)["state"] == "serving"
