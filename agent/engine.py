@@ -205,7 +205,7 @@ class Engine:
             lambda: links[self._sender.link.address] if self._replication.sending else None,
             self._wake,
         )
-        comparing = {address: Link(address, context) for address in config.process_servers}
+        comparing = {address: Link(address, tls) for address in config.process_servers}
         self._replication.digests = Digests(config.server, lambda: comparing[self._sender.link.address])
         self._control = Control(
             config.server, config.configuration_server, tls, lambda: self._status.document, self._wake
