@@ -59,10 +59,15 @@ class Revoked:
 
 
 class Register:
-    """The file at `path`; made, readable by us only, when there is none. Raises `Corrupt` when it is none of ours."""
+    """The file at `path`: made, readable by us only, by the first change. Raises `Corrupt` when it is none of ours."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    def make(self) -> None:
+        """Make the file when there is none."""
+        with self._open():
+            pass
 
     def note(self, certificate: Issued, *, renews: str | None = None) -> None:
         """Note a certificate before it is handed out.
@@ -120,6 +125,8 @@ class Register:
 
     def issued(self, now: float) -> list[Issued]:
         """Return what was issued and may matter still: newest first."""
+        if not self._path.exists():
+            return []
         with self._open() as database:
             rows = database.execute(
                 "SELECT * FROM issued WHERE until > ? ORDER BY issued_at DESC", (now - KEPT_SECONDS,)
@@ -128,11 +135,15 @@ class Register:
 
     def revoked(self) -> list[Revoked]:
         """Return what is revoked, newest first."""
+        if not self._path.exists():
+            return []
         with self._open() as database:
             return [Revoked(*row) for row in database.execute("SELECT * FROM revoked ORDER BY revoked_at DESC")]
 
     def used_tokens(self) -> set[str]:
         """Return the serial numbers of the tokens that were exchanged."""
+        if not self._path.exists():
+            return set()
         with self._open() as database:
             return {token for (token,) in database.execute("SELECT token FROM used")}
 

@@ -96,6 +96,7 @@ class SiteCertificates:
         """Make everything that is missing or does not fit; return when the issuing authority ends."""
         for part in ("tls", "operator"):
             (self._folder / part).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.register.make()
         if not (self._folder / CA).exists() or self._read(CA) != root.cert_pem:
             write_durably(self._folder / CA, root.cert_pem)
         if self._issuing_unfit(root, site, addresses):
@@ -128,6 +129,16 @@ class SiteCertificates:
         chain, key = authority.issue(issuing.authority, uri=uri, days=TOKEN_DAYS, now=self._now())
         self._note(chain, renews=None)
         return key + chain
+
+    def token_waits(self, server: str, serial: str) -> bool:
+        """Tell whether `server` can still exchange its token with this serial number."""
+        now = self._now().timestamp()
+        known = any(
+            (each.serial, each.role, each.name) == (serial, ENROLMENT, server) and each.until > now
+            for each in self.register.issued(now)
+        )
+        revoked = {each.serial for each in self.register.revoked()}
+        return known and serial not in revoked | self.register.used_tokens()
 
     def certify(self, peer: Peer, request_pem: bytes, servers: Collection[str]) -> bytes:
         """Return the certificate that the holder of `peer` gets for the key of a request, with its chain.

@@ -1,4 +1,4 @@
-"""`dr agent …`: the agent in one file and its token, for servers that `pulumi up` does not prepare; what was done to one."""
+"""`dr agent …`: the agent in one file and its token, for a server that `up` does not prepare; what was done to one."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class Protection(ResourceType):
         return SiteCertificates(self._world.site, self._world.now)
 
     def _install(self, inputs: Properties, log: Sequence[Properties], session: Session) -> Properties:
-        from dr.push.install import PartlyInstalled  # noqa: PLC0415 - loads paramiko
+        from dr.push.install import NOT_ENROLLED, PartlyInstalled  # noqa: PLC0415 - loads paramiko
 
         package = self._world.agent_package()
         agent = hashlib.sha256(package.read_bytes()).hexdigest()
@@ -150,8 +150,8 @@ class Protection(ResourceType):
             kept = extended(log, self._world.now(), agent=agent, steps=error.steps, outcome=error.code)
             outputs = {**inputs, **known, "problems": problems, "log": kept}
             raise NotReady(inputs["server"], outputs, error.message, remedy=error.remedy) from error
-        for problem in installed.problems:
-            session.warn(f"{inputs['server']}: {problem}")
+        if not installed.enrolled:
+            session.warn(f"{inputs['server']}: {NOT_ENROLLED}")
         for concern in installed.concerns:
             session.warn(f"{inputs['server']}: {concern}")
         kept = extended(log, self._world.now(), agent=agent, steps=installed.changed)

@@ -29,6 +29,7 @@ from dr.push.probes import read
 SETTLE_SECONDS = 60.0  # an emulated server takes long to start Python
 ENROL_SECONDS = 60.0  # an emulated server takes long to run openssl
 STEADY_SECONDS = 3.0  # so long must one process live to count as running
+NOT_ENROLLED = "the agent has no certificate yet: it exchanges its token when the configuration server answers"
 UNREACHABLE = "configuration-server-unreachable"  # a finding
 
 Progress = Callable[[str], None]
@@ -48,6 +49,7 @@ class Installed:
     problems: tuple[str, ...]
     facts: Facts | None = None  # only after `install`
     concerns: tuple[Finding, ...] = ()  # only after `install`
+    enrolled: bool = True  # only after `install`: False while the agent has a token and no certificate yet
     changed: tuple[str, ...] = ()  # the steps that `install` took; empty when nothing was to do
 
 
@@ -126,7 +128,11 @@ def install(
             seen = _inspect_if_possible(protection, certificates, secrets)
             raise PartlyInstalled(error, seen, runner.done) from error
         installed = _describe(protection.server, look(connection), certificates)
-    return replace(installed, facts=facts, concerns=found, changed=tuple(runner.done))
+    waits = enrolling and NOT_ENROLLED in installed.problems
+    problems = tuple(each for each in installed.problems if not (waits and each == NOT_ENROLLED))
+    return replace(
+        installed, problems=problems, enrolled=not waits, facts=facts, concerns=found, changed=tuple(runner.done)
+    )
 
 
 def inspect(
@@ -202,11 +208,13 @@ class _Runner:
 
 
 def _identify(runner: _Runner, server: str, present: Presence, certificates: SiteCertificates) -> bool:
-    """Make sure of the folders; when no good certificate is there, bring key and token, and say so."""
+    """Make sure of the folders; when no good certificate is there, see to key and token, and say so."""
     runner.run(plan.identity_steps(present))
     if certificates.problem(server, present.certificate_pem, present.key_public_pem) is None:
         return False
-    runner.run(plan.enrolment_steps(certificates.token(server)))
+    # A token that waits with its key is as good as another one: a second run has nothing to do.
+    if not (present.key_public_pem and certificates.token_waits(server, present.token_serial)):
+        runner.run(plan.enrolment_steps(certificates.token(server)))
     return True
 
 
@@ -274,7 +282,7 @@ def _problems(present: Presence) -> Iterator[str]:
 def _certificate_problems(server: str, present: Presence, certificates: SiteCertificates) -> Iterator[str]:
     why = certificates.problem(server, present.certificate_pem, present.key_public_pem)
     if why == NO_CERTIFICATE:
-        yield "the agent has no certificate yet: it exchanges its token when the configuration server answers"
+        yield NOT_ENROLLED
     elif why is not None:
         yield f"the agent needs another certificate: {why}"
 

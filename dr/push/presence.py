@@ -53,6 +53,7 @@ class Presence:
     certificate_pem: bytes
     authority_pem: bytes
     key_public_pem: bytes
+    token_serial: str  # of the token's certificate, in hexadecimal; empty without one
     unit: UnitState
     trace_instance: str | None
 
@@ -101,6 +102,11 @@ def parse_unit(output: Output) -> UnitState:
     )
 
 
+def parse_serial(output: Output) -> str:
+    """`serial=0A1B` as openssl prints it."""
+    return output.lines[0].partition("=")[2].lower().lstrip("0") if output.lines else ""
+
+
 def parse_first(output: Output) -> str | None:
     return output.lines[0] if output.lines else None
 
@@ -123,6 +129,7 @@ CONFIG = Probe("config", f"cat {layout.CONFIG}", parse_config)
 CERTIFICATE = Probe("certificate", f"cat {layout.CERTIFICATE}", parse_pem)
 AUTHORITY = Probe("authority", f"cat {layout.CA_CERTIFICATE}", parse_pem)
 KEY_PUBLIC = Probe("key-public", f"openssl pkey -in {layout.KEY} -pubout", parse_pem)
+TOKEN = Probe("token", f"openssl x509 -in {layout.TOKEN} -noout -serial", parse_serial)
 _PROPERTIES = "ActiveState,SubState,UnitFileState,NeedDaemonReload,MainPID,NRestarts"
 UNIT = Probe(
     "unit",
@@ -136,7 +143,7 @@ TRACE_INSTANCE = Probe(
     "trace-instance", f'for i in {_INSTANCES}; do [ -d "$i" ] && echo "$i" && break; done', parse_first
 )
 PROBES: tuple[Probe[object], ...] = (
-    PATHS, TREES, CONFIG, CERTIFICATE, AUTHORITY, KEY_PUBLIC, UNIT, TRACE_INSTANCE,
+    PATHS, TREES, CONFIG, CERTIFICATE, AUTHORITY, KEY_PUBLIC, TOKEN, UNIT, TRACE_INSTANCE,
 )  # fmt: skip
 
 
@@ -150,6 +157,7 @@ def look(connection: Connection) -> Presence:
         certificate_pem=read(CERTIFICATE, outputs),
         authority_pem=read(AUTHORITY, outputs),
         key_public_pem=read(KEY_PUBLIC, outputs),
+        token_serial=read(TOKEN, outputs),
         unit=read(UNIT, outputs),
         trace_instance=read(TRACE_INSTANCE, outputs),
     )

@@ -8,7 +8,6 @@ from dr.certificates.site import SiteCertificates
 from dr.push import layout
 from tests.certificates.holders import peer_of
 
-NOT_ENROLLED = "the agent has no certificate yet: it exchanges its token when the configuration server answers"
 REQUEST = (
     r"printf '[req]\ndistinguished_name=dn\n[dn]\n' | "
     f"openssl req -new -sha256 -key {layout.KEY} -subj /CN=lifeboat-agent -config /dev/stdin"

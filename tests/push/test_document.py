@@ -27,7 +27,7 @@ def compare(head: str, rows: Iterable[str]) -> None:
 
 
 def test_every_path() -> None:
-    places = (*layout.FOLDERS, *layout.FILES, *layout.RUN_TIME)
+    places = (*layout.FOLDERS, *layout.FILES, layout.TOKEN_FILE, *layout.RUN_TIME)
     compare(row("path", "mode", "what"), (row(f"`{each.path}`", f"{each.mode:04o}", each.purpose) for each in places))
 
 

@@ -13,9 +13,9 @@ from cryptography import x509
 from dr.certificates.site import SiteCertificates
 from dr.errors import LifeboatError, PrerequisiteMissing, Refused
 from dr.push import layout
-from dr.push.install import Installed, PartlyInstalled, inspect, install, remove
+from dr.push.install import NOT_ENROLLED, Installed, PartlyInstalled, inspect, install, remove
 from tests.certificates.holders import peer_of
-from tests.push.enrolled import NOT_ENROLLED, enrol
+from tests.push.enrolled import enrol
 from tests.push.rig import Server, cut_after, package
 
 pytestmark = pytest.mark.real
@@ -36,9 +36,8 @@ def put(server: Server, certificates: SiteCertificates, agent: Path, said: list[
         protection_epoch=1,
         progress=(said if said is not None else []).append,
     )
-    if installed.problems == (NOT_ENROLLED,):
+    if not installed.enrolled:
         enrol(server.shell, certificates)
-        return replace(installed, problems=())
     return installed
 
 
@@ -190,7 +189,12 @@ def test_a_revoked_agent_gets_a_new_key_and_a_token_that_is_good_once(
         progress=said.append,
     )
     assert again.changed == ("private key, made on the server", "token for a certificate")
-    assert again.problems == (NOT_ENROLLED,)
+    assert (again.problems, again.enrolled) == ((), False)
+    seen = inspect(server.protection, certificates=certificates)
+    assert seen is not None
+    assert seen.problems == (NOT_ENROLLED,)
+    waiting = install(server.protection, site="harbour", certificates=certificates, package=agent, protection_epoch=1)
+    assert (waiting.changed, waiting.enrolled) == ((), False), "its token waits"
     token = server.shell(f"cat {layout.TOKEN}")
     assert server.shell(f"stat -c '%a %U' {layout.TOKEN}") == "600 root\n"
     assert token.splitlines()[1] not in "".join(said) + repr(again)

@@ -15,7 +15,7 @@ from tests.push.samples import DISK, FACTS, PROTECTION
 
 CA = b"-----BEGIN CERTIFICATE-----\nca"
 DEAD = UnitState("inactive", "dead", "", False, 0, 0, "")
-NOTHING = Presence({}, (), None, b"", b"", b"", DEAD, None)
+NOTHING = Presence({}, (), None, b"", b"", b"", "", DEAD, None)
 
 
 def wanted(package: bytes = b"agent 1", epoch: int = 1, python: str = "/usr/bin/python3") -> Desired:
@@ -38,6 +38,7 @@ def installed(target: Desired) -> Presence:
         certificate_pem=b"certificate",
         authority_pem=CA,
         key_public_pem=b"public",
+        token_serial="",
         unit=UnitState("active", "running", "enabled", False, 42, 0, target.digest),
         trace_instance=None,
     )
