@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +12,12 @@ import pytest
 
 from dr.compile import security
 from dr.errors import LifeboatError, Refused
+from dr.local.azurite import Azurite
 from dr.local.standin.filtering import open_ports
+from dr.local.standin.kinds import Cloud
 from dr.local.standin.managed_subnets import refuse_bastion_rules
 from dr.local.standin.records import Records
+from dr.local.standin.reservations import refuse_machine
 from tests.local.driving import GROUP, LOCATION, Driver, Made, nsg, rule, subnet, vnet
 
 MONTH = datetime.now(UTC).strftime("%Y-%m-01T00:00:00Z")
@@ -244,6 +248,27 @@ def test_reservations_lie_in_their_groups_zones_and_hold_it(azure: Driver) -> No
     assert code(lambda: azure.delete(group)) == "CannotDeleteResource"
     azure.delete(made)
     azure.delete(group)
+
+
+def test_a_machine_draws_on_what_is_reserved_where_it_is(azure: Driver) -> None:
+    named = {"capacityReservationGroupName": "crg", **GROUP, "location": LOCATION}
+    group = azure.create("compute:CapacityReservationGroup", **named, zones=["1"])
+    sku = {"sku": {"name": "Standard_D2s_v5", "capacity": 1}}
+    azure.create("compute:CapacityReservation", **named, capacityReservationName="a", zones=["1"], **sku)
+    folders = azure.folders
+    cloud = Cloud(folders, Records(folders.resources), Azurite(folders), threading.Event())
+
+    def machine(size: str, zones: list[str], group_id: str = group.id) -> dict[str, Any]:
+        reserved = {"capacityReservationGroup": {"id": group_id}}
+        return {"hardwareProfile": {"vmSize": size}, "zones": zones, "capacityReservation": reserved}
+
+    refuse_machine(cloud, "vm", machine("Standard_D2s_v5", ["1"]))
+    refuse_machine(cloud, "vm", {"hardwareProfile": {"vmSize": "Standard_D4s_v5"}})  # draws on none
+    for size, zones in (("Standard_D4s_v5", ["1"]), ("Standard_D2s_v5", ["2"]), ("Standard_D2s_v5", [])):
+        wanted = machine(size, zones)
+        assert code(lambda wanted=wanted: refuse_machine(cloud, "vm", wanted)) == "CapacityReservationNotFound"  # type: ignore[misc]
+    absent = machine("Standard_D2s_v5", ["1"], f"{group.id}x")
+    assert code(lambda: refuse_machine(cloud, "vm", absent)) == "InvalidResourceReference"
 
 
 def test_diagnostics_need_a_resource_a_workspace_and_something_to_send(azure: Driver) -> None:

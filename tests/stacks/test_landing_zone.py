@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 from pulumi.runtime import rpc
 
-from tests.stacks.mocked import Recorder, plain
+from dr import compile as compiler
+from dr.target.folders import LOCAL_SUBSCRIPTION
+from stacks import failover
+from tests.stacks.mocked import Recorder, mocked, plain
 from tests.stacks.zones import EXPRESS_ROUTE, OPTIONS, SECRET, full, registered, with_site
 from tests.stacks.zones import plain as plain_zone
 
@@ -189,3 +192,24 @@ def test_reservations_are_counted_by_size_and_zone(whole: Recorder) -> None:
     made = zone(whole)
     counted = {key.partition("::")[2]: int(made[key]["sku"]["capacity"]) for key in made if "Reservation::" in key}
     assert counted == {"crg-harbour-cr-standard-d2s-v5": 2, "crg-harbour-zone1-cr-standard-d2s-v5-zone1": 1}
+
+
+def test_a_recovered_server_draws_on_what_is_reserved_in_its_zone() -> None:
+    declaration = full()
+    group = dataclasses.replace(declaration.plans["shop"].groups[0], servers=("shop1", "shop2"), checks=())
+    plan = dataclasses.replace(declaration.plans["shop"], groups=(group,))
+    blueprint = compiler.failover(
+        dataclasses.replace(declaration, plans={"shop": plan}), "shop", "r1", "latest", LOCAL_SUBSCRIPTION
+    )
+    with mocked() as run:
+        made = run(lambda: failover.program(blueprint, LOCAL_SUBSCRIPTION))
+    reserved = "/providers/Microsoft.Compute/capacityReservationGroups/crg-harbour"
+    place = f"/subscriptions/{LOCAL_SUBSCRIPTION}/resourceGroups/rg-lifeboat-harbour-site{reserved}"
+    machines = made.of("azure-native:compute:VirtualMachine")
+    assert {
+        name: (machine.get("zones"), machine["capacityReservation"]["capacityReservationGroup"]["id"])
+        for name, machine in machines.items()
+    } == {"shop1": (None, place), "shop2": (["1"], f"{place}-zone1")}
+    # A machine of a zone takes disks of that zone only.
+    disks = {name: disk.get("zones") for name, disk in made.of("azure-native:compute:Disk").items()}
+    assert disks == {"disk-shop1-os-r1": None, "disk-shop2-os-r1": ["1"]}

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from dr.compile import names
-from dr.local import services
-from dr.local.environment import environment
 from dr.local.tools import checkout
-from dr.schema import load
-from dr.target.choice import LOCAL
-from dr.target.folders import LOCAL_SUBSCRIPTION, Folders
+from dr.target.folders import LOCAL_SUBSCRIPTION
 from dr.target.stores import open_store
 from dr.vault import manifest as manifests
 from dr.vault import vhd
 from dr.vault.manifest import DiskPoint, Manifest
 from dr.vault.store import BlobStore
+from tests.stacks.projects import Estate, local_estate
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 
@@ -32,63 +24,15 @@ DISK_BYTES = 8 << 20
 PLAN = "kind: RecoveryPlan\nname: shop\ngroups:\n  - servers: [shop1]\n"
 
 
-@dataclass(frozen=True)
-class Estate:
-    """A project of its own (this checkout by links), its local target and its declaration."""
-
-    project: Path
-    folders: Folders
-    variables: Mapping[str, str]
-
-    def pulumi(self, stack: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["pulumi", *arguments, "--stack", stack, "--non-interactive"],
-            cwd=self.project,
-            env={**os.environ, **self.variables},
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-
-    def run(self, stack: str, *arguments: str) -> list[str]:
-        """Run `up`, `preview` or `destroy`; return "operation type" of everything that is not left the same."""
-        confirmed = () if arguments[0] == "preview" else ("--yes", "--skip-preview")
-        environment = {**self.variables, "PULUMI_ENABLE_STREAMING_JSON_PREVIEW": "true"}
-        done = Estate(self.project, self.folders, environment).pulumi(stack, *arguments, *confirmed, "--json")
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr
-        events = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-        steps = [event["resourcePreEvent"]["metadata"] for event in events if "resourcePreEvent" in event]
-        return [f"{step['op']} {step['type'].rpartition(':')[2]}" for step in steps if step["op"] != "same"]
-
-    @property
-    def plans(self) -> Path:
-        return Path(self.variables["LIFEBOAT_PLANS"])
-
-    def edit(self, file: str, before: str, after: str) -> None:
-        text = (self.plans / file).read_text()
-        assert before in text
-        (self.plans / file).write_text(text.replace(before, after))
-
-
 @pytest.fixture(scope="module")
 def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
     root = tmp_path_factory.mktemp("estate")
-    project, folders, plans = root / "project", Folders(root / "local"), root / "plans"
-    project.mkdir()
-    shutil.copy(checkout() / "Pulumi.yaml", project)
-    for name in ("bin", "dr", "stacks", "docs", ".venv"):
-        (project / name).symlink_to(checkout() / name)
-    shutil.copytree(checkout() / "plans", plans)
-    (plans / "plans.yaml").write_text(PLAN)
-    before = dict(os.environ)
-    os.environ["LIFEBOAT_LOCAL"] = str(folders.root)
-    variables = {**environment(LOCAL, folders), "LIFEBOAT_PLANS": str(plans)}
-    services.up_cloud(folders, load(plans), lambda line: None, project=project)
-    yield Estate(project, folders, variables)
-    services.down(folders, lambda line: None, stop_machines=True)
-    os.environ.clear()
-    os.environ.update(before)
+    (root / "declared").mkdir()
+    for file in (checkout() / "plans").glob("*.yaml"):
+        shutil.copy(file, root / "declared")
+    (root / "declared" / "plans.yaml").write_text(PLAN)
+    with local_estate(root, root / "declared") as estate:
+        yield estate
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +68,9 @@ def test_one_value_changes_one_resource(vault: Estate, landed: Estate) -> None:
     for name in away:
         (landed.plans / name).unlink()
     assert landed.run("site-local", "preview") == []
+    # Of the production and of the drill network.
     landed.edit("site.yaml", "[22, 8080]", "[22, 8080, 443]")
-    assert landed.run("site-local", "preview") == ["update NetworkSecurityGroup"]
+    assert landed.run("site-local", "preview") == ["update NetworkSecurityGroup"] * 2
     landed.edit("site.yaml", "[22, 8080, 443]", "[22, 8080]")
     assert landed.run("site-local", "preview") == []
     for file, text in away.items():
