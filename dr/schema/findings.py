@@ -51,12 +51,14 @@ def closest(word: str, candidates: Iterable[str]) -> str | None:
 
 def unknown(what: str, word: str, known: Iterable[str], first: Iterable[str] = ()) -> tuple[str, str | None]:
     """Return message and suggestion about a name that nothing has; the names in `first` are more likely meant."""
+    known = list(known)
     names = sorted(name for name in known if re.fullmatch("[a-z][a-z0-9-]*", name))  # refused names are not repeated
     meant = closest(word, first) or closest(word, names)
     message = f"unknown {what} {quoted(word)}"
     if meant is None:
         listed = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
-        message += f"; there is {listed}" if names else "; none is declared"
+        nothing = "; those that are declared have names that were refused" if known else "; none is declared"
+        message += f"; there is {listed}" if names else nothing
     return message, meant
 
 

@@ -1,8 +1,7 @@
 """Checks of the site's networks: production and drill, their subnets, gateway and Bastion. Pure.
 
-Azure's rules: a virtual network and its subnets have /29 at the smallest, the subnet of a gateway /27, that of Bastion
-/26; some ranges can't be used at all (Microsoft Learn, "Azure Virtual Network frequently asked questions", "About VPN
-Gateway configuration settings", "About Azure Bastion configuration settings").
+The subnet of a gateway has /27 at the smallest, that of Bastion /26 (Microsoft Learn, "About VPN Gateway configuration
+settings", "About Azure Bastion configuration settings").
 
 The drill network may have the addresses of production: nothing connects the two.
 """
@@ -11,24 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 
+from dr.schema.addresses import UNUSABLE, parse_address, parse_network
 from dr.schema.document import Path
 from dr.schema.findings import Finding, quoted
 from dr.schema.thing import Data, Estate, Thing, items
 
-LARGEST, SMALLEST = 8, 29  # prefix lengths
 SMALLEST_OF_GATEWAY = 27
 SMALLEST_OF_BASTION = 26
-_UNUSABLE = [
-    (IPv4Network("224.0.0.0/4"), "multicast"),
-    (IPv4Network("255.255.255.255/32"), "broadcast"),
-    (IPv4Network("127.0.0.0/8"), "loopback"),
-    (IPv4Network("169.254.0.0/16"), "link-local"),
-    (IPv4Network("168.63.129.16/32"), "Azure's own DNS and health probes"),
-]
 # Not `is_private`: that holds for ranges of documentation too, which are as good as any public address here.
-_NOT_PUBLIC = [IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")]
+_NOT_PUBLIC = [
+    *(IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")),
+    *(network for network, _ in UNUSABLE),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,34 +123,10 @@ def _check_vpn(site: Thing) -> Iterator[Finding]:
 
 
 def _check_peer(site: Thing, vpn: Data) -> Iterator[Finding]:
-    text = vpn.get("peerAddress")
-    if not isinstance(text, str):
-        return
     path: Path = ("gateway", "vpn", "peerAddress")
-    try:
-        address = IPv4Address(text)
-    except ValueError:
-        yield site.finding(path, f"peerAddress {quoted(text)} is not an IPv4 address; it has four numbers of 0 to 255")
-        return
-    if any(address in network for network in _NOT_PUBLIC + [unusable for unusable, _ in _UNUSABLE]):
-        yield site.finding(
-            path, f"peerAddress {address} is not public: Azure can't reach it; write the address that others see"
-        )
-
-
-def parse_network(text: object, smallest: int = SMALLEST) -> tuple[IPv4Network | None, str]:
-    """Return a network as Azure would take it, and else what is wrong with it."""
-    if not isinstance(text, str):
-        return None, ""
-    try:
-        network = IPv4Network(text, strict=False)
-    except ValueError:
-        return None, f"{quoted(text)} is not an IPv4 network; write one such as 10.20.1.0/24"
-    if str(network) != text:
-        return None, f"{quoted(text)} has bits set behind its prefix length; write {network}"
-    if not LARGEST <= network.prefixlen <= smallest:
-        return None, f"{text} must be between /{LARGEST} and /{smallest}"
-    for unusable, why in _UNUSABLE:
-        if network.overlaps(unusable):
-            return None, f"{text} can't be used in Azure: {unusable} is for {why}; choose another"
-    return network, ""
+    address, wrong = parse_address(vpn.get("peerAddress"))
+    if wrong:
+        yield site.finding(path, f"peerAddress {wrong}")
+    elif address is not None and any(address in network for network in _NOT_PUBLIC):
+        remedy = "write the address that others see"
+        yield site.finding(path, f"peerAddress {address} is not public: Azure can't reach it", remedy=remedy)

@@ -51,7 +51,9 @@ def resolve(text: str) -> Scalar:
         return int(text) if len(text) <= 18 else Decimal(text)
     if text.casefold() in _WORDS_OF_1_1:
         meant = "true" if text.casefold() in {"y", "yes", "on"} else "false"
-        return Ambiguous(f'{text} is {meant} to some YAML readers; write {meant}, or "{text}" in quotes for the text')
+        off = "; to switch something off leave its key out" if text.casefold() == "off" else ""
+        said = f'{text} is {meant} to some YAML readers; write {meant}, or "{text}" in quotes for the text'
+        return Ambiguous(said + off)
     return _number_trap(text)
 
 

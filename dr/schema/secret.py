@@ -6,7 +6,7 @@ the key's name and not by the shape.
 
 from __future__ import annotations
 
-KEYS = frozenset({"password", "sudoPassword", "sharedKey", "authorization", "url", "urlFrom"})
+KEYS = frozenset({"password", "sudoPassword", "sharedKey", "authorization", "webhook", "url", "urlFrom"})
 
 WRITTEN_HERE = "if a secret was written here, take it out of the file and consider it known to others"
 

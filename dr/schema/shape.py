@@ -269,12 +269,16 @@ def _wrong_type(value: Any, error: _Wrong) -> str:
         hint = "; write it without quotes"
     elif wanted == "array" and not isinstance(value, dict) and error.schema["items"].get("type") != "object":
         hint = f"; write [{', '.join(_raw(value).replace(',', ' ').split())}]"
-    return f"must be {_TYPES[wanted]}{_with(error)}; found {_describe(value)}{hint}"
+    # A text where a mapping is wanted may be anything, a password too.
+    found = "text" if wanted == "object" and isinstance(value, str) else _describe(value)
+    return f"must be {_TYPES[wanted]}{_with(error)}; found {found}{hint}"
 
 
 def _with(error: _Wrong) -> str:
-    """Return which keys a mapping needs, for one that is no mapping at all."""
-    return f" with {_listed(error.schema['required'])}" if error.schema.get("required") else ""
+    """Return which keys a mapping has, for one that is no mapping at all."""
+    if error.schema.get("required"):
+        return f" with {_listed(error.schema['required'])}"
+    return f" with {_listed(list(error.schema['properties']), 'or')}" if "properties" in error.schema else ""
 
 
 def _raw(value: Any) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from ipaddress import IPv4Address
 
+from dr.schema.addresses import parse_address
 from dr.schema.document import Path
 from dr.schema.findings import Finding, closest, quoted
 from dr.schema.thing import Estate, Thing, items
@@ -46,13 +46,9 @@ def _check_listeners(site: Thing) -> Iterator[Finding]:
 
 def wrong_address(thing: Thing, path: Path, address: object) -> Iterator[Finding]:
     """Yield what looks like an IPv4 address and is none (`10.0.2.256` would pass as a host name)."""
-    if isinstance(address, str) and re.fullmatch(r"[0-9.]+", address):
-        try:
-            IPv4Address(address)
-        except ValueError:
-            yield thing.finding(
-                path, f"address {quoted(address)} is not an IPv4 address; it has four numbers of 0 to 255"
-            )
+    _, wrong = parse_address(address)
+    if wrong and re.fullmatch(r"[0-9.]+", str(address)):
+        yield thing.finding(path, f"address {wrong}")
 
 
 def _check_landing_zone(site: Thing) -> Iterator[Finding]:

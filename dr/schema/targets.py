@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
+from dr.schema.addresses import parse_address, parse_network
 from dr.schema.document import Path
 from dr.schema.findings import Finding, quoted, unknown
-from dr.schema.networks import parse_network
 from dr.schema.thing import Data, Estate, Thing, items
 from dr.schema.vm_sizes import most_data_disks, wrong_with_size
 
@@ -44,13 +44,11 @@ def subnets_by_name(estate: Estate) -> dict[str, Data]:
 def _check_address(
     server: Thing, text: object, subnet: Data | None, used: dict[IPv4Address, Thing]
 ) -> Iterator[Finding]:
-    if not isinstance(text, str):
-        return
     path: Path = ("target", "address")
-    try:
-        address = IPv4Address(text)
-    except ValueError:
-        yield server.finding(path, f"address {quoted(text)} is not an IPv4 address; it has four numbers of 0 to 255")
+    address, wrong = parse_address(text)
+    if wrong:
+        yield server.finding(path, f"address {wrong}")
+    if address is None:
         return
     if address in used:
         other = used[address]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
 import re
 from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,10 +23,11 @@ from dr.schema.definition.plan import PLAN_NAME_LENGTH
 from dr.schema.definition.server import DISK_NAME_LENGTH, MACHINE_NAME_LENGTH
 from dr.schema.definition.site import SITE_NAME_LENGTH, SUBNET_NAME_LENGTH
 from dr.schema.definition.words import SERVER_NAME_LENGTH
-from tests.declaration.estate import FILES, sources
+from tests.declaration.estate import FILES, sources, whole_files
 
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
 RUN = "20270102-030405-a1b2"
+ESTATES = {"small": FILES, "whole": whole_files()}
 MANY = settings(max_examples=20, deadline=None)
 
 
@@ -70,8 +75,8 @@ def test_any_bytes_are_examined(content: bytes) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.sampled_from(sorted(FILES)),
-    st.integers(0, 900),
+    st.sampled_from([(estate, name) for estate in ESTATES for name in ESTATES[estate]]),
+    st.integers(0, 2200),
     st.integers(0, 12),
     st.sampled_from(
         [
@@ -99,10 +104,11 @@ def test_any_bytes_are_examined(content: bytes) -> None:
         ]
     ),
 )
-def test_any_slip_of_the_pen_is_examined(file: str, start: int, length: int, inserted: str) -> None:
-    text = FILES[file]
+def test_any_slip_of_the_pen_is_examined(place: tuple[str, str], start: int, length: int, inserted: str) -> None:
+    files, file = ESTATES[place[0]], place[1]
+    text = files[file]
     start = min(start, len(text))
-    examined = examine(sources({**FILES, file: text[:start] + inserted + text[start + length :]}))
+    examined = examine(sources({**files, file: text[:start] + inserted + text[start + length :]}))
     assert (examined.declaration is None) == bool(examined.findings)
     for finding in examined.findings:
         assert finding.line >= 1
@@ -121,12 +127,9 @@ VALUES = st.recursive(
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_any_value_in_the_place_of_another_is_examined(data: st.DataObject) -> None:
-    import json
-
-    import yaml
-
-    file = data.draw(st.sampled_from(sorted(FILES)))
-    documents = list(yaml.safe_load_all(FILES[file]))
+    files = ESTATES[data.draw(st.sampled_from(sorted(ESTATES)))]
+    file = data.draw(st.sampled_from(sorted(files)))
+    documents = list(yaml.safe_load_all(files[file]))
     parent: Any = documents
     key: Any = data.draw(st.integers(0, len(documents) - 1))
     while isinstance(parent[key], dict | list) and parent[key] and data.draw(st.booleans()):
@@ -134,8 +137,65 @@ def test_any_value_in_the_place_of_another_is_examined(data: st.DataObject) -> N
         key = data.draw(st.sampled_from(sorted(parent) if isinstance(parent, dict) else list(range(len(parent)))))
     parent[key] = data.draw(VALUES)
     text = "---\n".join(json.dumps(document) + "\n" for document in documents)
-    examined = examine(sources({**FILES, file: text}))
+    examined = examine(sources({**files, file: text}))
     assert (examined.declaration is None) == bool(examined.findings)
+
+
+PREFIXES = st.builds(
+    lambda address, length: str(IPv4Network((address, length), strict=False)),
+    st.integers(int(IPv4Address("10.19.255.0")), int(IPv4Address("10.21.1.0"))),
+    st.integers(17, 27),
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(PREFIXES, min_size=3, max_size=5), st.booleans())
+def test_networks_are_refused_exactly_when_they_overlap_or_lie_outside(prefixes: list[str], bastion: bool) -> None:
+    """The judgement equals the one by counting, whatever the parts are: subnets, gateway, Bastion."""
+    space = IPv4Network("10.20.0.0/16")
+    data = yaml.safe_load(whole_files()["site.yaml"])
+    *subnets, last = prefixes
+    data["network"]["subnets"] = [{"name": f"s{n}", "prefix": prefix} for n, prefix in enumerate(subnets)]
+    del data["drillNetwork"], data["bastion" if not bastion else "gateway"]
+    data["bastion" if bastion else "gateway"]["prefix"] = last
+    examined = examine({"site.yaml": yaml.safe_dump(data).encode()})
+    networks = [IPv4Network(prefix) for prefix in prefixes]
+    outside = sum(not network.subnet_of(space) for network in networks)
+    overlaps = sum(one.overlaps(two) for one, two in itertools.combinations(networks, 2))
+    small = bastion and networks[-1].prefixlen > 26
+    if small:
+        outside -= not networks[-1].subnet_of(space)
+        overlaps -= sum(networks[-1].overlaps(other) for other in networks[:-1])
+    assert len(examined.findings) == outside + overlaps + small
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.sampled_from([None, "g1", "g2"]), min_size=2, max_size=5),
+    st.lists(st.sampled_from([None, 0, 1]), min_size=5, max_size=5),
+)
+def test_replication_groups_are_recovered_whole(groups: list[str | None], planned: list[int | None]) -> None:
+    """A plan with one member has them all, in whatever order; a group has two members or more."""
+    template = FILES["servers.yaml"].split("---\n", maxsplit=1)[0]
+    servers: list[Any] = []
+    plan: Any = {"kind": "RecoveryPlan", "name": "shop", "groups": [{"servers": []}, {"servers": []}]}
+    for number, group in enumerate(groups):
+        data = yaml.safe_load(template)
+        data |= {"name": f"s{number}"} | ({"group": group} if group else {})
+        data["ssh"]["address"], data["target"]["address"] = f"192.0.2.{number + 1}", f"10.20.1.{number + 10}"
+        servers.append(data)
+        place = planned[number]
+        if place is not None:
+            plan["groups"][place]["servers"].append(f"s{number}")
+    plan["groups"] = [group for group in plan["groups"] if group["servers"]]
+    files = {"site.yaml": FILES["site.yaml"], "policies.yaml": FILES["policies.yaml"]}
+    files["servers.yaml"] = yaml.safe_dump_all(servers)
+    if plan["groups"]:
+        files["plans.yaml"] = yaml.safe_dump(plan)
+    members = {name: [n for n, group in enumerate(groups) if group == name] for name in ("g1", "g2")}
+    torn = sum(len({planned[n] is None for n in some}) == 2 for some in members.values())
+    alone = sum(len(some) == 1 for some in members.values())
+    assert len(examine(sources(files)).findings) == torn + alone
 
 
 # Compiling -------------------------------------------------------------------------------------------------
