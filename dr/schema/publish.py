@@ -20,13 +20,17 @@ Made from the schema by `python -m dr.schema.publish`; edit `dr/schema/definitio
 
 A declaration is a folder of YAML files (`*.yaml`, folders below it too). A file holds one document or several,
 separated by `---`; names of files don't matter. Each document has a `kind` and a `name`. `dr validate [DIR]` reports
-all errors at once. `plans/` is an example; the first line of its files lets editors complete and check keys.
+all errors at once, and names as concerns what is well in form and may still surprise: a key that is not acted upon yet
+(marked below), a server in no plan. `plans/` is an example; the first line of its files lets editors complete and check
+keys.
 
 - Durations are a whole number and a unit: `90s`, `5m`, `24h`, `15d`.
 - Names are DNS labels in lower case; their lengths leave room for what Azure's names are made of.
 - Anchors, aliases, merge keys and tags are refused, and so is every plain value that YAML readers disagree about
   (`08080`, `on`, `22:22`); the message says what to write.
-- No secret is ever written here: keys are named by a path or by an environment variable.
+- No secret is ever written here: keys are named by a path or by an environment variable, passwords and other secrets
+  by one of `{env: NAME}`, `{file: PATH}` and `{keyStore: NAME}`. What stands where a secret's place belongs is never
+  repeated in a message.
 """
 
 

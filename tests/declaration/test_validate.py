@@ -158,6 +158,9 @@ def test_editors_find_and_agree_with_the_schema() -> None:
         assert (file.parent / first.split("=", 1)[1]).resolve() == ROOT / "plans" / "schema.json"
         for document in yaml.safe_load_all(file.read_text()):
             validator.validate(document)
+    for text in whole_files().values():
+        for document in yaml.safe_load_all(text):
+            validator.validate(document)
     assert not validator.is_valid({"kind": "Server", "name": "x"})
     assert not validator.is_valid({"kind": "Sever", "name": "x"})
 
