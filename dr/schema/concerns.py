@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
 
 from dr.schema import regions
 from dr.schema.document import Path
 from dr.schema.findings import Finding, closest, quoted
 from dr.schema.thing import Estate, Thing
 from dr.schema.waiting import WAITING
+
+AZURES_OWN = 4  # the first addresses of each subnet
+ROOM_FOR_ENDPOINTS = 4  # two are needed; one that is made anew may have the next address
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ def find_concerns(estate: Estate) -> tuple[Concern, ...]:
     """Return the concerns of a declaration without errors, in the order of file, line and column."""
     found = [*_waiting_keys(estate), *_servers_without_plan(estate)]
     for site in estate.of("Site"):
-        found += [*_region(estate, site), *_private_endpoints(site)]
+        found += [*_region(estate, site), *_private_endpoints(estate, site)]
     return tuple(sorted(found, key=lambda c: (c.finding.file, c.finding.line, c.finding.column, c.code)))
 
 
@@ -101,12 +105,25 @@ def _region(estate: Estate, site: Thing) -> Iterator[Concern]:
         )
 
 
-def _private_endpoints(site: Thing) -> Iterator[Concern]:
-    if site.data["endpoints"] == "private" and "gateway" not in site.data:
+def _private_endpoints(estate: Estate, site: Thing) -> Iterator[Concern]:
+    if site.data["endpoints"] != "private":
+        return
+    if "gateway" not in site.data:
+        message = "endpoints are private, and no gateway is declared that the site reaches them by"
         yield Concern(
             "private-without-gateway",
-            site.finding(
-                ("endpoints",), "endpoints are private, and no gateway is declared that the site reaches them by"
-            ),
+            site.finding(("endpoints",), message),
             "declare gateway, unless the site has another way into the network",
         )
+    # They lie in the first subnet, and Azure gives them its first free addresses (`dr.compile.landing`).
+    subnet = site.section("network")["subnets"][0]
+    free = IPv4Network(subnet["prefix"]).network_address + AZURES_OWN + ROOM_FOR_ENDPOINTS
+    for server in estate.of("Server"):
+        target = server.section("target")
+        if target["subnet"] == subnet["name"] and IPv4Address(target["address"]) < free:
+            where = f"among the first of subnet {quoted(subnet['name'])}, which private endpoints are given"
+            yield Concern(
+                "address-may-be-taken",
+                server.finding(("target", "address"), f"address {target['address']} is {where}"),
+                f"take one from {free} on",
+            )

@@ -53,6 +53,19 @@ def test_a_default_is_not_named() -> None:
     assert concerns(empty) == []
 
 
+GATEWAY = "gateway:\n  prefix: 10.20.254.0/27\n  expressRoute: {circuit: CIRCUIT}\n".replace(
+    "CIRCUIT",
+    "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/net/providers/Microsoft.Network"
+    "/expressRouteCircuits/c1",
+)
+
+
+def with_gateway(address: str) -> dict[str, str]:
+    """Return the small estate with a gateway, and its first server at another address."""
+    files = edited("servers.yaml", "address: 10.20.1.10", f"address: {address}")
+    return {**files, "site.yaml": files["site.yaml"] + GATEWAY}
+
+
 @pytest.mark.parametrize(
     ("files", "line"),
     [
@@ -88,8 +101,13 @@ def test_a_default_is_not_named() -> None:
             "site.yaml:4:12: private-without-gateway: endpoints are private, and no gateway is declared that the site"
             " reaches them by (remedy: declare gateway, unless the site has another way into the network)",
         ),
+        (
+            edited("site.yaml", GATEWAY, f"{GATEWAY}endpoints: private\n", with_gateway("10.20.1.7")),
+            'servers.yaml:15:12: address-may-be-taken: address 10.20.1.7 is among the first of subnet "front", which'
+            " private endpoints are given (remedy: take one from 10.20.1.8 on)",
+        ),
     ],
-    ids=["no-plan", "region", "zones", "redundancy-zones", "redundancy-pair", "private"],
+    ids=["no-plan", "region", "zones", "redundancy-zones", "redundancy-pair", "private", "endpoint"],
 )
 def test_each_concern_by_its_line(files: dict[str, str], line: str) -> None:
     assert concerns(files) == [line]
