@@ -74,6 +74,14 @@ def test_a_plan_has_100_servers_at_most() -> None:
     ]
 
 
+def test_a_replication_group_has_16_members_at_most() -> None:
+    sixteen = many_servers(16).replace("policy: standard", "policy: standard\ngroup: all")
+    assert errors_of(servers=sixteen, plans="") == []
+    assert errors_of(
+        servers=many_servers(17).replace("policy: standard", "policy: standard\ngroup: all"), plans=""
+    ) == ['servers.yaml:329:8: replication group "all" has 17 members; it may have 16 at most; make two groups']
+
+
 def test_a_byte_that_is_not_utf_8_has_its_place() -> None:
     files = sources() | {"site.yaml": SITE.replace("harbour", "h\xe4fen").encode("latin-1")}
     assert [str(finding) for finding in examine(files).findings] == [

@@ -24,6 +24,7 @@ from dr.schema.definition.server import DISK_NAME_LENGTH, MACHINE_NAME_LENGTH
 from dr.schema.definition.site import SITE_NAME_LENGTH, SUBNET_NAME_LENGTH
 from dr.schema.definition.words import SERVER_NAME_LENGTH
 from tests.declaration.estate import FILES, sources, whole_files
+from tests.declaration.test_whole import declared, whole
 
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
 RUN = "20270102-030405-a1b2"
@@ -246,10 +247,47 @@ EDITS = [
 ]
 
 
+WHOLE_EDITS = [
+    ("sudoPassword: {file: secrets/sudo}", "sudoPassword: {keyStore: sudo}",
+     {f"site.protections[2].ssh.sudo_password.{key}" for key in ("file", "key_store")}),
+    ("{env: DB1_PASSWORD}", "{env: DB1_SECRET}", {"site.protections[0].ssh.password.env"}),
+    ("port: 2200", "port: 2201", {"site.protections[2].ssh.jump.port"}),
+    ("zone: 2", "zone: 3",
+     {f"failover.groups[1].servers[0].{key}" for key in ("zone", "capacity_group_id_suffix")}
+     | {f"site.zone.capacity[1].{key}" for key in ("zone", "group", "reservations[0].name")}),
+    ("inboundPorts: [8080]", "inboundPorts: [8081]",
+     {f"site.zone.drill.subnets[0].rules[0].{key}" for key in ("name", "ports[0]")}),
+    ("VpnGw2AZ", "VpnGw3AZ", {"site.zone.gateway.sku"}),
+    ("198.51.100.7", "198.51.100.8", {"site.zone.gateway.peer_address"}),
+    ("10.0.2.2/32", "10.0.2.0/24", {"site.zone.gateway.site_prefixes[1]"}),
+    ("{keyStore: vpn-key}", "{keyStore: other-key}", {"site.zone.gateway.secret.key_store"}),
+    ("shop.example.internal", "shop.example.net", {"site.zone.private_zone.zone"}),
+    ("monthlyAmount: 400", "monthlyAmount: 500", {"site.zone.budget.monthly_amount"}),
+    ("starts: 2027-01", "starts: 2027-02", {"site.zone.budget.starts"}),
+    ("[ops@example.org, dr@example.org]", "[ops@example.org]", {"site.zone.watch.addresses"}),
+    ("status: 204", "status: 200", {"failover.groups[1].checks[0].status"}),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(("file", "old", "new", "changes"), EDITS, ids=[edit[2] for edit in EDITS])
 def test_editing_one_value_changes_only_that(file: str, old: str, new: str, changes: set[str]) -> None:
     found = set(differences(blueprints(declare()), blueprints(declare(**{file: (old, new)}))))
     assert found == changes
+
+
+@pytest.mark.parametrize(("old", "new", "changes"), WHOLE_EDITS, ids=[edit[1] for edit in WHOLE_EDITS])
+def test_editing_one_value_of_the_whole_estate_changes_only_that(old: str, new: str, changes: set[str]) -> None:
+    found = set(differences(blueprints(declared(whole())), blueprints(declared(whole((old, new))))))
+    assert found == changes
+
+
+def test_a_drill_network_may_have_productions_addresses_and_is_never_productions() -> None:
+    declaration = declared(whole())
+    assert declaration.site.drill_network is not None
+    assert declaration.site.drill_network.address_space == declaration.site.network.address_space
+    zone = site(declaration, SUBSCRIPTION).zone
+    assert zone.drill is not None
+    assert zone.drill.name != zone.production.name
 
 
 def test_the_first_disk_boots_and_the_others_are_numbered() -> None:
