@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import difflib
+import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dr.durable import write_durably
-from dr.errors import NotFound
-from dr.push.package import build_package
+from dr.errors import NotFound, PrerequisiteMissing, Refused
+from dr.push.package import current_package
 
-DEFAULT = Path("lifeboat-agent.pyz")
+if TYPE_CHECKING:
+    from dr.compile.blueprint import ProtectionBlueprint
+    from dr.push.bundle import Made
+
+DEFAULT = Path("lifeboat-agent")
 CHECKOUT = Path(__file__).resolve().parents[2]
 TARGET = click.option(
     "--target", default="local", show_default=True, type=click.Choice(["local", "azure"]), help="The site's target."
@@ -28,21 +34,49 @@ def agent() -> None:
 
 
 @agent.command()
+@click.argument("servers", metavar="[SERVER]...", nargs=-1)
 @click.option(
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, path_type=Path),
     default=DEFAULT,
     show_default=True,
-    help="The file to write; its folder is made.",
+    help="The folder to write; it is made.",
 )
+@TARGET
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def package(output: Path, as_json: bool) -> None:
-    """Write the agent as one file; the same checkout gives the same bytes."""
-    digest = build_package(output)
+def package(servers: tuple[str, ...], output: Path, target: str, as_json: bool) -> None:
+    """Write the agent as one file and, for each SERVER, what installs it there without SSH from here.
+
+    For each SERVER a folder OUTPUT/SERVER is written, in two steps. First ask.sh: run it as root on the server (it
+    changes nothing) and save what it prints as OUTPUT/SERVER/answer.txt. Then call this again: either everything that
+    stands against the installation is told, or install.sh and remove.sh are written. OUTPUT/tasks.yml has the same
+    way as tasks for Ansible. docs/agent-install.md explains it.
+
+    Exit codes: 0 written, 6 something stands against an installation, 8 no such server.
+
+    \b
+    Examples:
+      dr agent package
+      dr agent package shop1 --output bundle
+    """
+    file = output / "lifeboat-agent.pyz"
+    digest = _program(file)
+    made = _bundle(output, _chosen(servers, target), file) if servers else {}
     if as_json:
-        click.echo(json.dumps({"file": str(output), "sha256": digest}))
+        states = {
+            name: {"state": each.state, "message": each.message, "concerns": list(each.concerns)}
+            for name, each in made.items()
+        }
+        click.echo(json.dumps({"file": str(file), "sha256": digest, "servers": states}))
     else:
-        click.echo(f"{digest}  {output}")
+        click.echo(f"{digest}  {file}")
+        _show(output, made)
+    blocked = [each.message for each in made.values() if each.state == "blocked"]
+    if blocked and as_json:
+        sys.exit(Refused.exit_code)
+    if blocked:
+        remedy = "remove what stands against it, then run ask.sh there again"
+        raise Refused("\n".join(blocked), code="install-blocked", remedy=remedy)
 
 
 @agent.command()
@@ -124,3 +158,60 @@ def _entries(server: str, target: str) -> list[Mapping[str, Any]]:
         code="server-not-protected",
         remedy="see `dr status`; after a removal only the server's journal and `pulumi stack history` know",
     )
+
+
+def _program(file: Path) -> str:
+    """Write the agent's file, unless it is right already; return its SHA-256."""
+    content = current_package().read_bytes()
+    if not file.is_file() or file.read_bytes() != content:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(file, content, mode=0o644)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _chosen(servers: Sequence[str], target: str) -> Mapping[str, ProtectionBlueprint]:
+    """Return the declared servers of these names."""
+    from dr import compile as compiler  # noqa: PLC0415 - `dr --help` must not load the schema
+    from dr.cli.validate import default_folder  # noqa: PLC0415
+    from dr.schema import load  # noqa: PLC0415
+    from dr.target.folders import LOCAL_SUBSCRIPTION  # noqa: PLC0415
+
+    declaration = load(default_folder())
+    subscription = LOCAL_SUBSCRIPTION if target == "local" else declaration.site.subscription
+    if not subscription:
+        raise PrerequisiteMissing(
+            "the declaration names no subscription for target azure", remedy="set site.subscription in plans/"
+        )
+    declared = {each.server: each for each in compiler.site(declaration, subscription).protections}
+    for name in servers:
+        if name not in declared:
+            near = difflib.get_close_matches(name, declared, n=1)
+            hint = f' (did you mean "{near[0]}"?)' if near else ""
+            raise NotFound(f'no server "{name}" is declared{hint}', code="unknown-server", remedy="see `dr validate`")
+    return {name: declared[name] for name in servers}
+
+
+def _bundle(output: Path, chosen: Mapping[str, ProtectionBlueprint], program: Path) -> Mapping[str, Made]:
+    from dr.certificates.site import SiteCertificates  # noqa: PLC0415 - loads cryptography
+    from dr.cli.validate import default_folder  # noqa: PLC0415 - `dr --help` must not load the schema
+    from dr.push.bundle import write_bundle  # noqa: PLC0415 - as above
+    from dr.schema import load  # noqa: PLC0415
+    from dr.target.folders import Folders  # noqa: PLC0415
+
+    return write_bundle(
+        output,
+        load(default_folder()).site.name,
+        tuple(chosen.values()),
+        package=program.read_bytes(),
+        authority_pem=SiteCertificates(Folders.from_environment().site).authority_pem,
+    )
+
+
+def _show(output: Path, made: Mapping[str, Made]) -> None:
+    for name, each in made.items():
+        for line in each.concerns:
+            click.echo(f"{name}: {line}")
+        if each.state == "asked":
+            click.echo(f"{name}: as root there `sh ask.sh >answer.txt`; bring it to {output / name}, call this again")
+        elif each.state == "ready":
+            click.echo(f"{name}: {output / name / 'install.sh'} is ready")

@@ -46,14 +46,20 @@ def findings(
 
 def require_none(server: str, found: tuple[Finding, ...]) -> None:
     """Raise `Refused` that names every blocker of `found`."""
-    blockers = [finding for finding in found if finding.blocks]
-    if blockers:
+    if any(finding.blocks for finding in found):
         raise Refused(
-            f"{server}: the agent cannot be installed, nothing was changed. {_counted(len(blockers))}:"
-            + "".join(f"\n  {each.code}: {each.cause}\n      remedy: {each.remedy}" for each in blockers),
+            blocked(server, found),
             code="install-blocked",
             remedy="remove what stands against it, then run the same command again",
         )
+
+
+def blocked(server: str, found: tuple[Finding, ...]) -> str:
+    """Return the message that names every blocker of `found`, each with its remedy."""
+    blockers = [finding for finding in found if finding.blocks]
+    return f"{server}: the agent cannot be installed, nothing was changed. {_counted(len(blockers))}:" + "".join(
+        f"\n  {each.code}: {each.cause}\n      remedy: {each.remedy}" for each in blockers
+    )
 
 
 def _counted(count: int) -> str:

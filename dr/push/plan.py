@@ -34,12 +34,17 @@ BUFFER_BYTES = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change on the server: `what` is for people, `script` for the shell, `stdin` its input."""
+    """One change on the server: `what` is for people, `script` for the shell, `stdin` its input.
+
+    `unless` is a test in the shell's words that succeeds where the step is not needed: the manual way, which takes
+    the same steps without us, asks it on the server (empty: always needed).
+    """
 
     what: str
     script: str
     stdin: bytes = field(default=b"", repr=False)
     seconds: float = COMMAND_SECONDS
+    unless: str = ""
 
 
 def recorded(step: Step) -> str:
@@ -101,7 +106,8 @@ def identity_steps(present: Presence) -> Iterator[Step]:
     """Yield what must be there before anything else: the folders, and the rights of what is in them."""
     for folder in layout.FOLDERS:
         if not _sound(present, folder):
-            yield Step(f"folder {folder.path}", f"install -d -m {folder.mode:o} -o root -g root {folder.path}")
+            script = f"install -d -m {folder.mode:o} -o root -g root {folder.path}"
+            yield Step(f"folder {folder.path}", script, unless=_there(folder))
     for place in layout.FILES:
         if (
             place.path in {layout.KEY, layout.CERTIFICATE}
@@ -113,18 +119,24 @@ def identity_steps(present: Presence) -> Iterator[Step]:
             yield Step(f"rights of the {what}", script)
 
 
+def key_step() -> Step:
+    """Return the making of a new key; a certificate that was for an older one goes."""
+    t = temporary(layout.KEY)
+    return Step(
+        "private key, made on the server",
+        f"openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -pkeyopt ec_param_enc:named_curve "
+        f"-out {t} && chmod 600 {t} && sync {t} && rm -f {layout.CERTIFICATE} && mv -fT {t} {layout.KEY} && "
+        f"sync {layout.TLS_FOLDER}",
+        unless=f"[ -s {layout.KEY} ]",
+    )
+
+
 def enrolment_steps(token_pem: bytes) -> Iterator[Step]:
     """Yield a new key, and the token with which the agent gets a certificate for it.
 
     A certificate that was revoked or ended goes with its key. The token travels and lies as a secret does.
     """
-    t = temporary(layout.KEY)
-    yield Step(
-        "private key, made on the server",
-        f"openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -pkeyopt ec_param_enc:named_curve "
-        f"-out {t} && chmod 600 {t} && sync {t} && rm -f {layout.CERTIFICATE} && mv -fT {t} {layout.KEY} && "
-        f"sync {layout.TLS_FOLDER}",
-    )
+    yield key_step()
     yield _put(layout.TOKEN_FILE, token_pem, what="token for a certificate")
 
 
@@ -139,12 +151,14 @@ def installation_steps(wanted: Desired, present: Presence) -> Iterator[Step]:
             yield _put(place, content)
             reload_needed |= place.path == layout.UNIT_FILE
     if reload_needed:
-        yield Step("systemd reads the unit", "systemctl daemon-reload")
+        reloaded = f'[ "$(systemctl show {layout.UNIT} -p NeedDaemonReload)" = NeedDaemonReload=no ]'
+        yield Step("systemd reads the unit", "systemctl daemon-reload", unless=reloaded)
     if present.unit.enabled != "enabled":
-        yield Step("start at boot", f"systemctl --quiet enable {layout.UNIT}")
+        enabled = f'[ "$(systemctl show {layout.UNIT} -p UnitFileState)" = UnitFileState=enabled ]'
+        yield Step("start at boot", f"systemctl --quiet enable {layout.UNIT}", unless=enabled)
     if present.unit.active != "active" or present.unit.digest != wanted.digest:
         script = f"systemctl reset-failed {layout.UNIT} 2>/dev/null; systemctl restart {layout.UNIT}"
-        yield Step("start of the agent", script, seconds=STOP_SECONDS)
+        yield Step("start of the agent", script, seconds=STOP_SECONDS, unless=_runs(wanted.digest))
 
 
 def removal_steps(present: Presence, *, python: str | None) -> Iterator[Step]:
@@ -157,19 +171,22 @@ def removal_steps(present: Presence, *, python: str | None) -> Iterator[Step]:
         return
     if layout.UNIT_FILE in present.paths or present.unit.pid:
         script = f"systemctl --quiet disable {layout.UNIT}; systemctl stop {layout.UNIT}"
-        yield Step("stop of the agent", script, seconds=STOP_SECONDS)
+        yield Step("stop of the agent", script, seconds=STOP_SECONDS, unless=f"[ ! -e {layout.UNIT_FILE} ]")
     if layout.PROGRAM in present.paths and layout.CONFIG in present.paths and python:
         script = f"{python} -I {layout.PROGRAM} cleanup --config {layout.CONFIG}"
-        yield Step("the agent's own cleanup", script)
+        nothing = f"[ ! -e {layout.PROGRAM} ] || [ ! -e {layout.CONFIG} ]"
+        yield Step("the agent's own cleanup", script, unless=nothing)
     instances = " ".join(f"{folder}/instances/{layout.TRACEFS_INSTANCE}" for folder in layout.TRACEFS_FOLDERS)
     yield Step(
         "the trace instance is gone",
         f'for i in {instances}; do [ -d "$i" ] || continue; echo 0 >"$i/tracing_on"; rmdir "$i" || exit 1; done',
+        unless=f'for i in {instances}; do [ ! -d "$i" ] || exit 1; done',
     )
     yield Step(
         "unit and folders are gone",
         f"rm -f {layout.UNIT_FILE} {temporary(layout.UNIT_FILE)} && rm -rf {' '.join(layout.TREES)} && "
         f"systemctl daemon-reload && {{ systemctl reset-failed {layout.UNIT} 2>/dev/null; true; }}",
+        unless=f'for p in {layout.UNIT_FILE} {" ".join(layout.TREES)}; do [ ! -e "$p" ] || exit 1; done',
     )
 
 
@@ -181,7 +198,17 @@ def _put(place: layout.Place, content: bytes, *, what: str | None = None) -> Ste
         f'{{ [ "${{h%% *}}" = {sha256} ] || {{ echo "the upload broke off" >&2; exit 1; }}; }} && '
         f"chown root:root {t} && chmod {place.mode:o} {t} && sync {t} && mv -fT {t} {place.path} && sync {folder}"
     )
-    return Step(what or place.path, script, content, UPLOAD_SECONDS)
+    unless = f'{_there(place)} && [ "$(sha256sum <{place.path} | cut -c-64)" = {sha256} ]'
+    return Step(what or place.path, script, content, UPLOAD_SECONDS, unless)
+
+
+def _there(place: layout.Place) -> str:
+    return f'[ "$(stat -c %a:%u:%g {place.path} 2>/dev/null)" = {place.mode:o}:0:0 ]'
+
+
+def _runs(digest: str) -> str:
+    environment = f'"/proc/$(systemctl show {layout.UNIT} -p MainPID | cut -d= -f2)/environ"'
+    return f"tr '\\0' '\\n' <{environment} 2>/dev/null | grep -qx {layout.DIGEST_VARIABLE}={digest}"
 
 
 def _differs(present: Presence, place: layout.Place, content: bytes) -> bool:

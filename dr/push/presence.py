@@ -64,6 +64,10 @@ class Presence:
         return any(left)
 
 
+# A server that has nothing of ours.
+NOTHING = Presence({}, (), None, b"", b"", b"", "", UnitState("inactive", "dead", "", False, 0, 0, ""), None)
+
+
 def parse_paths(output: Output) -> Mapping[str, PathState]:
     """Each line: hexadecimal mode, uid:gid, SHA-256 or `-`, path."""
     found = {}
@@ -147,9 +151,8 @@ PROBES: tuple[Probe[object], ...] = (
 )  # fmt: skip
 
 
-def look(connection: Connection) -> Presence:
-    """Ask the server what of the agent is there, in one round trip. Raises what `Connection.run` does."""
-    outputs = ask(connection, PROBES)
+def presence_of(outputs: Mapping[str, Output]) -> Presence:
+    """Return what the outputs of `PROBES` tell. Raises `Corrupt` when one is missing."""
     return Presence(
         paths=read(PATHS, outputs),
         trees=read(TREES, outputs),
@@ -161,6 +164,11 @@ def look(connection: Connection) -> Presence:
         unit=read(UNIT, outputs),
         trace_instance=read(TRACE_INSTANCE, outputs),
     )
+
+
+def look(connection: Connection) -> Presence:
+    """Ask the server what of the agent is there, in one round trip. Raises what `Connection.run` does."""
+    return presence_of(ask(connection, PROBES))
 
 
 def certificate_end(certificate_pem: bytes) -> datetime | None:

@@ -46,9 +46,9 @@ def test_watching_is_no_object(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_the_system_refuses_is_one_line_and_a_remedy(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    code, out, err = run(capsys, "agent", "package", "--output", str(tmp_path / "file" / "agent.pyz"))
+    code, out, err = run(capsys, "agent", "package", "--output", str(tmp_path / "file" / "bundle"))
     assert (code, out) == (PrerequisiteMissing.exit_code, "")
-    assert err.startswith(f"dr: {tmp_path / 'file'}: ")
+    assert err.startswith(f"dr: {tmp_path / 'file' / 'bundle'}: ")
     assert "remedy: " in err
     assert "Traceback" not in err
 

@@ -98,9 +98,9 @@ class Server:
     folder: Path
     pid: int
 
-    def shell(self, script: str) -> str:
+    def shell(self, script: str, stdin: bytes = b"") -> str:
         command = ["nsenter", "-t", str(self.pid), "-m", "/bin/sh", "-c", script]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(command, check=True, capture_output=True, input=stdin).stdout.decode()
 
     def inventory(self) -> str:
         """Everything that an installation could leave; what it shares with the machine is left out."""

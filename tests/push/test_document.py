@@ -19,7 +19,7 @@ def table(head: str) -> list[str]:
 
 
 def row(*cells: object) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
+    return f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def compare(head: str, rows: Iterable[str]) -> None:

@@ -10,12 +10,11 @@ from dr.push import layout, plan, unit
 from dr.push.facts import PythonFact
 from dr.push.layout import Place
 from dr.push.plan import Desired, Step
-from dr.push.presence import PathState, Presence, UnitState
+from dr.push.presence import NOTHING, PathState, Presence, UnitState
 from tests.push.samples import DISK, FACTS, PROTECTION
 
 CA = b"-----BEGIN CERTIFICATE-----\nca"
 DEAD = UnitState("inactive", "dead", "", False, 0, 0, "")
-NOTHING = Presence({}, (), None, b"", b"", b"", "", DEAD, None)
 
 
 def wanted(package: bytes = b"agent 1", epoch: int = 1, python: str = "/usr/bin/python3") -> Desired:
