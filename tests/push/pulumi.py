@@ -107,14 +107,14 @@ def project(folder: Path, server: Server, ssh: Mapping[str, Any], variables: Map
     folders.state.mkdir(parents=True)
     base = {**os.environ, "LIFEBOAT_PLANS": str(plans)}
     chosen = {**base, **environment(LOCAL, folders, base), "CHECKOUT": str(checkout()), **variables}
-    chosen["LIFEBOAT_CACHE"] = str(_cache(folder / "cache"))
+    chosen["LIFEBOAT_CACHE"] = str(small_agent_cache(folder / "cache"))
     made = Project(folder, chosen)
     code, said = made.run("stack", "init")
     assert code == 0, said
     yield made
 
 
-def _cache(folder: Path) -> Path:
+def small_agent_cache(folder: Path) -> Path:
     """Make a cache like this machine's in which the agent's package is the small one: the rig has no tracefs."""
     folder.mkdir()
     for each in cache().iterdir():
