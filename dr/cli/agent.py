@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dr.cli.target import locate, target_option
 from dr.durable import write_durably
 from dr.errors import NotFound, PrerequisiteMissing, Refused
 from dr.push.package import current_package
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 DEFAULT = Path("lifeboat-agent")
 CHECKOUT = Path(__file__).resolve().parents[2]
-TARGET = click.option(
-    "--target", default="local", show_default=True, type=click.Choice(["local", "azure"]), help="The site's target."
-)
 
 
 @click.group()
@@ -122,9 +120,9 @@ def token(server: str, output: Path | None, as_json: bool) -> None:
 
 @agent.command()
 @click.argument("server")
-@TARGET
+@target_option("The site's target.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def log(server: str, target: str, as_json: bool) -> None:
+def log(server: str, target: str | None, as_json: bool) -> None:
     """Show what installations did to SERVER: when, from where, which steps, how it ended.
 
     It is read from the state of the stack site-TARGET. The server's own journal has the same steps and those of a
@@ -140,13 +138,12 @@ def log(server: str, target: str, as_json: bool) -> None:
             click.echo(f"    {step}")
 
 
-def _entries(server: str, target: str) -> list[Mapping[str, Any]]:
+def _entries(server: str, target: str | None) -> list[Mapping[str, Any]]:
     from dr.failover.engine import Engine  # noqa: PLC0415 - only this command asks Pulumi
-    from dr.local.environment import environment  # noqa: PLC0415
-    from dr.target.folders import Folders  # noqa: PLC0415
 
-    os.environ.update(environment(target, Folders.from_environment()))
-    stack = f"site-{target}"
+    place = locate(target)
+    os.environ.update(place.variables())
+    stack = f"site-{place.target}"
     state = Engine(CHECKOUT, stack, os.environ).state()
     held = [each for each in (state or {}).get("resources", ()) if each["type"] == "dr:index:Protection"]
     for each in held:

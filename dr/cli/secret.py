@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from dr.cli.target import locate, target_option
 from dr.errors import NotFound, PrerequisiteMissing, Refused
 
 if TYPE_CHECKING:
@@ -25,36 +27,38 @@ def secret() -> None:
 @secret.command()
 @click.argument("name")
 @click.option("--replace", is_flag=True, help="Replace the one that is there.")
-@click.option(
-    "--target", default="local", show_default=True, type=click.Choice(["local", "azure"]), help="Whose key store."
-)
+@target_option("Whose key store.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def put(name: str, replace: bool, target: str, as_json: bool) -> None:
+def put(name: str, replace: bool, target: str | None, as_json: bool) -> None:
     """Read a secret of one line from the terminal (it is not shown) or from stdin, and keep it as NAME.
 
-    It is kept sealed and never printed. The declaration refers to it, for example `sudoPassword: {keyStore: NAME}`.
+    It is kept sealed (in Key Vault on target azure) and never printed. The declaration refers to it, for example
+    `sudoPassword: {keyStore: NAME}`.
 
     \b
     Examples:
       dr secret put shop1-sudo
       pass show shop1 | dr secret put shop1-sudo --replace
     """
-    from dr.target.secrets import key_store  # noqa: PLC0415 - loads cryptography
+    from dr.target.secrets import KEY_VAULT_VARIABLE, key_store  # noqa: PLC0415 - loads cryptography
 
     if name.startswith(OURS):
         raise Refused(
             f'"{name}" is a name of the stacks\' own keys', code="secret-name-taken", remedy="choose another name"
         )
-    store = key_store(_subscription(target))
+    place = locate(target)
+    if place.backend is not None:
+        os.environ[KEY_VAULT_VARIABLE] = place.backend.key_store_url
+    store = key_store(place.subscription)
     if not replace and _there(store, name):
         raise Refused(
             f'the key store has a secret "{name}" already', code="secret-exists", remedy="replace it with --replace"
         )
     store.put(name, _read())
     if as_json:
-        click.echo(json.dumps({"name": name, "target": target}))
+        click.echo(json.dumps({"name": name, "target": place.target}))
     else:
-        click.echo(f'the key store of target {target} has the secret "{name}"')
+        click.echo(f'the key store of target {place.target} has the secret "{name}"')
 
 
 def _read() -> bytes:
@@ -75,18 +79,3 @@ def _there(store: KeyStore, name: str) -> bool:
     except NotFound:
         return False
     return True
-
-
-def _subscription(target: str) -> str:
-    from dr.cli.validate import default_folder  # noqa: PLC0415 - as above
-    from dr.schema import load  # noqa: PLC0415 - only azure asks the declaration
-    from dr.target.folders import LOCAL_SUBSCRIPTION  # noqa: PLC0415
-
-    if target == "local":
-        return LOCAL_SUBSCRIPTION
-    subscription = load(default_folder()).site.subscription
-    if not subscription:
-        raise PrerequisiteMissing(
-            "the declaration names no subscription for target azure", remedy="set site.subscription in plans/"
-        )
-    return subscription

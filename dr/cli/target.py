@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from dr.model import Declaration
+    from dr.target.backend import Backend
 
 # As `dr.target.choice`, whose import `dr --help` need not pay.
 LOCAL, AZURE = "local", "azure"
@@ -23,6 +24,22 @@ class Chosen:
     target: str
     declaration: Declaration
     subscription: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A target and where its things are, for commands that need no more of the declaration; local needs none."""
+
+    target: str
+    subscription: str
+    backend: Backend | None
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment of the target, as `dr env` prints it."""
+        from dr.local.environment import environment  # noqa: PLC0415 - `dr --help` must load none of it
+        from dr.target.folders import Folders  # noqa: PLC0415 - as above
+
+        return environment(self.target, Folders.from_environment(), backend=self.backend)
 
 
 def target_option(what: str) -> Callable[[F], F]:
@@ -41,3 +58,18 @@ def choose(flag: str | None) -> Chosen:
     declaration = load(default_folder())
     target = said or declaration.site.target
     return Chosen(target, declaration, subscription_of(target, declaration.site))
+
+
+def locate(flag: str | None) -> Place:
+    """Return the place of the target that a command works on. Errors as of `choose`."""
+    from dr.cli.validate import default_folder  # noqa: PLC0415 - as above
+    from dr.target.backend import backend_of  # noqa: PLC0415 - as above
+    from dr.target.choice import told  # noqa: PLC0415 - as above
+    from dr.target.folders import LOCAL_SUBSCRIPTION  # noqa: PLC0415 - as above
+
+    said = told(flag)
+    if said == LOCAL or (said is None and not default_folder().exists()):
+        return Place(LOCAL, LOCAL_SUBSCRIPTION, None)
+    chosen = choose(said)
+    backend = backend_of(chosen.declaration.site, chosen.subscription) if chosen.target == AZURE else None
+    return Place(chosen.target, chosen.subscription, backend)

@@ -43,6 +43,7 @@ from dr.errors import LifeboatError, Refused
 from dr.process_server.server import ProcessServer, ProcessServerSettings
 from dr.process_server.vault_side import VaultSide
 from dr.target.folders import Folders
+from dr.target.login import require_server_login
 from dr.target.stores import open_store
 
 log = logging.getLogger("dr.site")
@@ -147,6 +148,7 @@ class SiteServers:
             self._tell("serving", "", "")
 
     async def _start_servers(self, new: SiteSettings) -> None:
+        require_server_login(new.subscription)
         self._context = context = server_context(self._site / CERTIFICATE, self._site / KEY, self._site / CA)
         source = partial(open_store, new.subscription, new.storage_account, self._folders)
         if self._roles.process_server:

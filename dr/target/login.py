@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dr.errors import PrerequisiteMissing, Refused
+from dr.target.folders import LOCAL_SUBSCRIPTION
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -37,6 +38,12 @@ def login(environment: Mapping[str, str] | None = None) -> TokenCredential:
     from azure.identity import DefaultAzureCredential  # noqa: PLC0415
 
     return DefaultAzureCredential()
+
+
+def require_server_login(subscription: str) -> None:
+    """Raise, as `server_login`, unless a server of the site can sign in to the vault; target local wants no login."""
+    if subscription != LOCAL_SUBSCRIPTION:
+        server_login()
 
 
 def server_login(environment: Mapping[str, str] | None = None, **options: Any) -> TokenCredential:

@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from dr.errors import PrerequisiteMissing, Refused
+from dr.target.folders import LOCAL_SUBSCRIPTION
 from dr.target.key_vault import KeyVaultKeyStore
-from dr.target.login import login, server_login
+from dr.target.login import login, require_server_login, server_login
 from tests.target.fake_azure import CLIENT, TENANT, FakeAzure
 
 SUBSCRIPTION = "3f2b1c5e-7a64-4c1d-9d5b-0a1b2c3d4e5f"
@@ -70,6 +71,21 @@ def test_a_person_signs_in_by_whatever_there_is_and_a_certificate_goes_first(tmp
     assert isinstance(login({}), DefaultAzureCredential)
     path, _ = certificate(tmp_path, "ps1")
     assert isinstance(login(variables(path)), CertificateCredential)
+
+
+def test_a_server_of_the_site_wants_its_certificate_in_azure_and_nothing_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = certificate(tmp_path, "ps1")
+    for name in variables(path):
+        monkeypatch.delenv(name, raising=False)
+    require_server_login(LOCAL_SUBSCRIPTION)
+    with pytest.raises(PrerequisiteMissing) as missing:
+        require_server_login(SUBSCRIPTION)
+    assert missing.value.code == "login-missing"
+    for name, value in variables(path).items():
+        monkeypatch.setenv(name, value)
+    require_server_login(SUBSCRIPTION)
 
 
 def test_what_is_missing_or_open_is_named(tmp_path: Path) -> None:
