@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dr.cli.target import locate, target_option
+from dr.cli.target import choose, locate, target_option
 from dr.durable import write_durably
-from dr.errors import NotFound, PrerequisiteMissing, Refused
+from dr.errors import NotFound, Refused
 from dr.push.package import current_package
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ def agent() -> None:
     show_default=True,
     help="The folder to write; it is made.",
 )
-@TARGET
+@target_option("The site's target.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def package(servers: tuple[str, ...], output: Path, target: str, as_json: bool) -> None:
+def package(servers: tuple[str, ...], output: Path, target: str | None, as_json: bool) -> None:
     """Write the agent as one file and, for each SERVER, what installs it there without SSH from here.
 
     For each SERVER a folder OUTPUT/SERVER is written, in two steps. First ask.sh: run it as root on the server (it
@@ -166,20 +166,12 @@ def _program(file: Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _chosen(servers: Sequence[str], target: str) -> Mapping[str, ProtectionBlueprint]:
+def _chosen(servers: Sequence[str], target: str | None) -> Mapping[str, ProtectionBlueprint]:
     """Return the declared servers of these names."""
     from dr import compile as compiler  # noqa: PLC0415 - `dr --help` must not load the schema
-    from dr.cli.validate import default_folder  # noqa: PLC0415
-    from dr.schema import load  # noqa: PLC0415
-    from dr.target.folders import LOCAL_SUBSCRIPTION  # noqa: PLC0415
 
-    declaration = load(default_folder())
-    subscription = LOCAL_SUBSCRIPTION if target == "local" else declaration.site.subscription
-    if not subscription:
-        raise PrerequisiteMissing(
-            "the declaration names no subscription for target azure", remedy="set site.subscription in plans/"
-        )
-    declared = {each.server: each for each in compiler.site(declaration, subscription).protections}
+    place = choose(target)
+    declared = {each.server: each for each in compiler.site(place.declaration, place.subscription).protections}
     for name in servers:
         if name not in declared:
             near = difflib.get_close_matches(name, declared, n=1)
