@@ -146,8 +146,8 @@ def secret(description: str) -> Schema:
             ),
             "keyStore": text(
                 "Name of the secret in the site's key store.",
-                "^[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)*$",
-                "a name in the key store: letters, digits and single hyphens, beginning with a letter",
+                "^[a-z0-9]+(-[a-z0-9]+)*$",
+                "a name in the key store: lower-case letters, digits and single hyphens",
                 maxLength=100,
             ),
         },
