@@ -50,6 +50,18 @@ class Control:
         self.protection_epoch = 0
         self.reachable = True
 
+    @property
+    def bandwidth_bytes_per_second(self) -> Optional[int]:
+        """Return what may be sent now, None without a limit."""
+        value = self.policy.get("bandwidth_bytes_per_second")
+        return value if isinstance(value, int) and value > 0 else None
+
+    @property
+    def resync_waits_until(self) -> Optional[str]:
+        """Return until when the policy lets a resync wait, None when it may run."""
+        value = self.policy.get("resync_waits_until")
+        return value[:64] if isinstance(value, str) else None
+
     def start(self) -> None:
         """Begin to send heartbeats."""
         self._thread.start()

@@ -92,6 +92,7 @@ class Engine:
             self._resync_if_asked()
             self._finish_cuts()
             self._cut_if_due()
+            self._replication.resync_waits_until = self._control.resync_waits_until
             busy = not self._fenced and self._replication.feed()
             if time.monotonic() - published >= STATUS_SECONDS or self._status.changed():
                 published = time.monotonic()
@@ -197,6 +198,7 @@ class Engine:
             self._replication.ledger,
             self._positions,
             self._wake,
+            lambda: self._control.bandwidth_bytes_per_second,
         )
         self._replication.sender = self._sender
         links = {address: Link(address, tls) for address in config.process_servers}
@@ -258,9 +260,9 @@ class Engine:
         asked = self._control.resync_request
         if asked is None or asked == self._status.resync_request or self._fenced:
             return
-        if self._replication.session.mode == "delta":
+        if self._replication.session.mode == "delta" or self._replication.waiting is not None:
             self._replication.resync(reason("requested", "somebody asked for it by `dr resync`"))
-        # In any other mode the disks are being read from end to end already, which is what was asked for.
+        # Otherwise the disks are being read from end to end already, which is what was asked for.
         self._status.resync_request = asked
         self._control.soon()
 

@@ -18,6 +18,8 @@ REMEDIES = {
     "tracker-overrun": "raise limits.tracker_kib or give the agent more CPU; " + _WAIT,
     "store-went-back": "check the storage account; " + _WAIT,
     "requested": _WAIT,
+    "resync-waits": "nothing to do; `dr resync SERVER` begins it at once. Changes are tracked meanwhile, and no new "
+    "recovery point is claimed before it has ended",
     # why nothing is sent
     "disk-exchanged": "bring the disk back, or declare what is there now and run `pulumi up` of the site; "
     "the recovery points of the old disk stay",

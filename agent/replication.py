@@ -68,6 +68,7 @@ class Replication:
         self._opened_with = (0, 0)  # the stream's next and received sequence
         self._comparable_from: Optional[int] = None  # the position that the replica's digests must be of
         self.digests: Optional[Digests] = None
+        self.resync_waits_until: Optional[str] = None  # what the policy says now
         self.session = session
         self.positions = positions
         self.ledger = Ledger(maps)
@@ -225,7 +226,7 @@ class Replication:
         return fed
 
     def _next_batch(self) -> Optional[Batch]:
-        if self.session.mode != "delta" and (self.session.fresh_replica or self._comparable()):
+        if self.session.mode != "delta" and (self.session.fresh_replica or self._resync_may_go_on()):
             batch = self._next_unread()
             if batch is not None:
                 return batch
@@ -251,6 +252,18 @@ class Replication:
                 self._cursors[f"unread {name}"] = last[0] + last[1]
                 return batch
         return None
+
+    @property
+    def waiting(self) -> Optional[Reason]:
+        """Return why a resync stands still, None when it does not."""
+        why = self.session.reason
+        if self.resync_waits_until is None or self.session.mode != "resync" or (why and why["code"] == "requested"):
+            return None
+        about = f"{why['code']}: {why['message']}" if why else "resync"
+        return reason("resync-waits", f"{about}; the policy lets it begin at {self.resync_waits_until}")
+
+    def _resync_may_go_on(self) -> bool:
+        return self.waiting is None and self._comparable()
 
     def _comparable(self) -> bool:
         """Tell whether the replica's digests may be compared with: nothing older of an unread chunk is on its way."""

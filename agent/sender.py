@@ -13,6 +13,7 @@ Rules kept here:
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from agent import log
 from agent.disk import DiskUnreadable
 from agent.ledger import Batch, Ledger
 from agent.link import Link, counter, pause_seconds
+from agent.pacing import Pacer
 from agent.reasons import Reason, of_error, reason
 from agent.state import Positions
 from dr.errors import LifeboatError, Unreachable
@@ -89,6 +91,7 @@ class Sender:
         ledger: Ledger,
         positions: Positions,
         wake: threading.Event,
+        bandwidth: Callable[[], Optional[int]],
     ) -> None:
         self._path = f"/v1/servers/{server}"
         self._epoch = protection_epoch
@@ -98,6 +101,8 @@ class Sender:
         self._ledger = ledger
         self._positions = positions
         self._wake = wake
+        self._bandwidth = bandwidth
+        self._pacer = Pacer()
         self._parcels: Deque[Any] = deque()
         self._condition = threading.Condition()
         self._stop = threading.Event()
@@ -238,6 +243,7 @@ class Sender:
         self.trouble = None
         self._positions.set("next_sequence", sequence + 1)
         self._positions.add("sent_bytes", len(data))
+        self._sleep(self._pacer.wait_seconds(len(data), self._bandwidth(), time.monotonic()))
 
     def _open_again(self, sequence: int, *, pause: bool = False) -> bool:
         """Open the stream after a trouble; tell whether segment `sequence` had arrived. Raises `_WriterChanged`."""

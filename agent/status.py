@@ -94,6 +94,9 @@ class Status:
             return "fenced", reason("fenced", "this server's protection epoch is over")
         if sender.trouble is not None:
             return session.mode, sender.trouble
+        waiting = self._replication.waiting
+        if waiting is not None:
+            return session.mode, waiting
         if session.reason is not None:
             return session.mode, Reason(**session.reason)
         if not control.reachable:

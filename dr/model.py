@@ -178,12 +178,33 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
+class TrafficWindow:
+    """A part of the week with limits of its own. `end` at or before `start` is on the next day."""
+
+    days: tuple[int, ...]  # on which it starts, 0 is Monday
+    start_minute: int  # of the day, 0 to 1439
+    end_minute: int
+    bandwidth_bytes_per_second: int | None  # None: unlimited
+    resync: bool  # False: a resync waits for the window's end
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What replication may take of the network, and when; the first window that holds the time counts."""
+
+    timezone: str = "UTC"  # a name of the time-zone database
+    bandwidth_bytes_per_second: int | None = None  # outside of all windows; None: unlimited
+    windows: tuple[TrafficWindow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicationPolicy:
     name: str
     rpo_threshold_seconds: int  # default 3600
     retention_seconds: int  # default 86400, 0 to 15 days
     crash_consistent_seconds: int  # default 300, 60 to 3600
     app_consistent_seconds: int | None = None  # default off; 1 to 12 hours, less than the retention
+    traffic: Traffic = Traffic()
 
     @property
     def failback(self) -> ReplicationPolicy:

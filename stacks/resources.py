@@ -6,6 +6,7 @@ Only their shape: what they do is in `dr/provider`. Names on the wire are camelC
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, cast
 
 import pulumi
@@ -48,13 +49,14 @@ class SiteServers(pulumi.CustomResource):
         super().__init__("dr:index:SiteServers", name, properties, opts)
 
 
-def _policy(protection: ProtectionBlueprint) -> dict[str, int]:
+def _policy(protection: ProtectionBlueprint) -> dict[str, Any]:
     # The keys are those of config.json, which `dr serve` reads. Failover raises the epoch; a declaration starts at 1.
     return {
         "protection_epoch": 1,
         "rpo_threshold_seconds": protection.rpo_threshold_seconds,
         "crash_consistent_seconds": protection.crash_consistent_seconds,
         "retention_seconds": protection.retention_seconds,
+        "traffic": asdict(protection.traffic),
     }
 
 

@@ -7,10 +7,10 @@ YAML finds everything again. Nothing here asks which target a stack runs on.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dr.compile.zone_blueprint import ZoneBlueprint
-from dr.model import Ssh
+from dr.model import Ssh, Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class ProtectionBlueprint:
     crash_consistent_seconds: int
     rpo_threshold_seconds: int
     retention_seconds: int
+    traffic: Traffic = field(default_factory=Traffic)
     firmware: str | None = None  # declared: "bios" | "uefi"; None: not compared with the server's
 
 

@@ -64,6 +64,7 @@ def _protection(declaration: Declaration, server: Server) -> ProtectionBlueprint
         crash_consistent_seconds=policy.crash_consistent_seconds,
         rpo_threshold_seconds=policy.rpo_threshold_seconds,
         retention_seconds=policy.retention_seconds,
+        traffic=policy.traffic,
         firmware=server.target.firmware.value,
     )
 

@@ -19,6 +19,7 @@ from dr.config_server.health import NamedState, Newest, server_document, status_
 from dr.config_server.heartbeats import Heartbeats, check_status
 from dr.config_server.resyncs import ResyncDesk
 from dr.config_server.settings import ServerSettings, SiteSettings
+from dr.config_server.traffic import limits_at
 from dr.errors import NotFound
 from dr.https import RequestInvalid, number
 from dr.process_server.states import WriterReport
@@ -58,7 +59,11 @@ def _add_agent_calls(app: web.Application, desk: Desk) -> None:
         desk.heartbeats.note(server.name, status, desk.now())
         desk.resyncs.heard(server.name, status.get("resync_request"))
         cut = desk.cuts.next_for(server.name)
+        limits = limits_at(server.traffic, desk.now())
+        waits = limits.resync_waits_until
         policy = {
+            "bandwidth_bytes_per_second": limits.bandwidth_bytes_per_second,
+            "resync_waits_until": None if waits is None else waits.isoformat(timespec="minutes"),
             "crash_consistent_seconds": server.crash_consistent_seconds,
             "rpo_threshold_seconds": server.rpo_threshold_seconds,
             "retention_seconds": server.retention_seconds,

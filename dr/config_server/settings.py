@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dr.errors import DeclarationInvalid, PrerequisiteMissing
+from dr.model import Traffic, TrafficWindow
 
 REMEDY = "run `pulumi up` of the vault stack, then `pulumi up --refresh` of the site stack"
 
@@ -38,6 +39,7 @@ class ServerSettings:
     rpo_threshold_seconds: int
     crash_consistent_seconds: int
     retention_seconds: int
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,27 @@ def _server(name: str, values: Mapping[str, Any]) -> ServerSettings:
         rpo_threshold_seconds=int(values["rpo_threshold_seconds"]),
         crash_consistent_seconds=int(values["crash_consistent_seconds"]),
         retention_seconds=int(values["retention_seconds"]),
+        traffic=_traffic(values.get("traffic", {})),
+    )
+
+
+def _traffic(values: Mapping[str, Any]) -> Traffic:
+    limit = values.get("bandwidth_bytes_per_second")
+    return Traffic(
+        str(values.get("timezone", "UTC")),
+        None if limit is None else int(limit),
+        tuple(_window(window) for window in values.get("windows", ())),
+    )
+
+
+def _window(values: Mapping[str, Any]) -> TrafficWindow:
+    limit = values["bandwidth_bytes_per_second"]
+    return TrafficWindow(
+        tuple(int(day) for day in values["days"]),
+        int(values["start_minute"]),
+        int(values["end_minute"]),
+        None if limit is None else int(limit),
+        bool(values["resync"]),
     )
 
 

@@ -6,6 +6,7 @@ from dr import model
 from dr.schema.durations import seconds
 from dr.schema.plans import CHECK_KINDS, port_of_check
 from dr.schema.thing import Data, Estate
+from dr.schema.traffic import build_traffic
 
 
 def build(estate: Estate) -> model.Declaration:
@@ -97,6 +98,7 @@ def _policy(data: Data) -> model.ReplicationPolicy:
         retention_seconds=seconds(data["retention"]),
         crash_consistent_seconds=seconds(data["crashConsistentEvery"]),
         app_consistent_seconds=_seconds(data.get("appConsistentEvery")),
+        traffic=build_traffic(data.get("traffic")),
     )
 
 

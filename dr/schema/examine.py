@@ -21,11 +21,13 @@ from dr.schema.shape import prepare
 from dr.schema.sites import check_sites
 from dr.schema.targets import check_targets
 from dr.schema.thing import Estate, Thing
+from dr.schema.traffic import check_traffic
 
 _CHECKS: tuple[Callable[[Estate], Iterable[Finding]], ...] = (
     check_sites,
     check_networks,
     check_policies,
+    check_traffic,
     check_servers,
     check_targets,
     check_replication_groups,

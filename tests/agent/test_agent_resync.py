@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 
 import pytest
 
+from agent.control import HEARTBEAT_SECONDS
+from dr.model import Traffic, TrafficWindow
 from tests.agent.protected import CHUNK, MIB, LoopDisk, Protected, wait_for
 from tests.agent.whole_site import Site
 
@@ -97,3 +100,39 @@ def test_a_resync_that_somebody_asked_for_finds_what_changed_behind_the_agents_b
     assert protected.status()["resync_request"] == request
     assert protected.differing_chunks() == []
     assert protected.status()["sent_bytes"] - sent < 2 * CHUNK
+
+
+def test_a_resync_waits_for_the_end_of_the_policys_window_unless_somebody_asks(
+    protected: Protected, site: Site
+) -> None:
+    disk = protected.disk("os", 16 * MIB)
+    protected.start()
+    protected.wait_drained()
+    site.declare_traffic(Traffic(windows=(TrafficWindow(tuple(range(7)), 0, 0, None, resync=False),)))
+    remove_the_tracer(protected)
+    fill(disk, range(3), "missed")
+    protected.start()
+    wait_for(
+        "the name of the state", lambda: (protected.status().get("reason") or {}).get("code") == "resync-waits", 60
+    )
+    reading = protected.status()
+    assert reading["mode"] == "resync" and reading["initial_bytes_done"] == 0
+    assert "tracker-lost" in reading["reason"]["message"]
+    site.request_resync()
+    resynced(protected)
+    assert protected.differing_chunks() == []
+
+
+def test_what_is_sent_stays_below_the_policys_bandwidth(protected: Protected, site: Site) -> None:
+    limit = 1 << 20
+    disk = protected.disk("os", 16 * MIB)
+    protected.start()
+    protected.wait_drained()
+    site.declare_traffic(Traffic(bandwidth_bytes_per_second=limit))
+    time.sleep(2 * HEARTBEAT_SECONDS)
+    began = time.monotonic()
+    fill(disk, range(0, 10 * MIB // CHUNK), "slowly")
+    protected.wait_drained(60)
+    # The last segment is stored while its waiting is still to come; one second of the limit goes out at once.
+    assert time.monotonic() - began > (10 * MIB - 4 * MIB) / limit - 1
+    assert protected.differing_chunks() == []

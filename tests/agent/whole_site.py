@@ -19,6 +19,7 @@ from dr.certificates.tls import server_context
 from dr.compile import names
 from dr.config_server.server import ConfigurationServer
 from dr.config_server.settings import Address, ServerSettings, SiteSettings
+from dr.model import Traffic
 from dr.process_server.server import ProcessServer, ProcessServerSettings
 from dr.vault.memory import MemoryBlobStore
 from tests.certificates.holders import hold, site_certificates
@@ -117,6 +118,10 @@ class Site:
 
     def raise_protection_epoch(self) -> None:
         servers = {SERVER: replace(self._settings.servers[SERVER], protection_epoch=2)}
+        self.configuration.settings = replace(self._settings, servers=servers)
+
+    def declare_traffic(self, traffic: Traffic) -> None:
+        servers = {SERVER: replace(self._settings.servers[SERVER], traffic=traffic)}
         self.configuration.settings = replace(self._settings, servers=servers)
 
     def manifests(self) -> list[dict[str, Any]]:
