@@ -25,7 +25,7 @@ SECRET = b"correct-horse-battery/staple+2"
     [
         ("stack.json", b'{"a": "' + SECRET + b'"}'),
         ("history/stack.checkpoint.json", b"x" * (PART_BYTES - 5) + SECRET),
-        ("backups/stack.json.gz", gzip.compress(b"before " + SECRET)),
+        ("backups/stack.json.gz", gzip.compress(b"before " + SECRET, mtime=0)),
         ("serve.log", b"token " + SECRET.hex().encode()),
         ("trace.log", b"Authorization: Basic " + b64encode(b"user:" + SECRET)),
         ("events.json", b64encode(b"ab" + SECRET + b"and more")),
