@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -232,7 +233,9 @@ class Sources:
             raise KeyError(f"{self._folder} has no {word} {name}")
         text, start = found
         ends = [end for end in (text.find(f"\n{stop}", start + 1) for stop in ("class ", "def ", "@")) if end > 0]
-        return ast.parse(text[start : min(ends, default=len(text))]).body[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the generated docstrings' backslashes
+            return ast.parse(text[start : min(ends, default=len(text))]).body[0]
 
     def _find(self, word: str, name: str, beside: str = "") -> tuple[str, int] | None:
         for text in self._texts:
