@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import uuid
 
 from dr.model import Site
 
@@ -16,10 +17,13 @@ REPLICAS = "replicas"
 MANIFESTS = "manifests"
 RUNS = "runs"
 STATE = "state"
+RETENTION = "retention"
+PINS = "pins/"  # in container retention
 # A run's id is a part of names that Azure limits to 80 characters (`managed_disk` is the longest).
 RUN_LENGTH = 24
 RUN_PATTERN = re.compile(r"(?=.{1,24}\Z)[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
-CONTAINERS = (REPLICAS, MANIFESTS, RUNS, STATE)
+_ROLES = uuid.UUID("5b7c4d0e-2f7b-4c58-9a57-1c1f5f8a6e21")
+CONTAINERS = (REPLICAS, MANIFESTS, RUNS, STATE, RETENTION)
 
 
 def vault_resource_group(site: Site) -> str:
@@ -71,6 +75,58 @@ def _letters(site: str) -> str:
 
 def _digest(site: str, subscription: str) -> str:
     return hashlib.sha256(f"{subscription}/{site}".encode()).hexdigest()[:8]
+
+
+def wrapping_key(site: str) -> str:
+    return f"wrap-{site}"
+
+
+def retention_identity(site: str) -> str:
+    return f"id-lifeboat-{site}-retention"
+
+
+def retention_environment(site: str) -> str:
+    return f"cae-lifeboat-{site}"
+
+
+def retention_job(site: str, subscription: str) -> str:
+    """2 to 32 lower-case letters, digits and hyphens."""
+    return f"job-{storage_account(site, subscription).removeprefix('stlb')}"
+
+
+def vault_network(site: str) -> str:
+    return f"vnet-{site}-vault"
+
+
+def vault_endpoint(site: str, place: str, part: str) -> str:
+    """The private endpoint of the vault's `part` ("blob" or "vault") in `place`: "site" or "vault"."""
+    return f"pe-lifeboat-{site}-{place}-{part}"
+
+
+def delete_lock(site: str) -> str:
+    return f"lock-lifeboat-{site}"
+
+
+def role(site: str, subscription: str, word: str) -> str:
+    """Id of the custom role `word` (a GUID, the same on every machine)."""
+    return str(uuid.uuid5(_ROLES, f"{subscription}/{site}/{word}"))
+
+
+def assignment(role_id: str, scope: str, principal: str) -> str:
+    """Id of a role assignment; `principal` names the holder, whose id may not be known yet."""
+    return str(uuid.uuid5(_ROLES, f"{role_id}/{scope}/{principal}"))
+
+
+def storage_account_id(site: Site, subscription: str) -> str:
+    """The account's resource id, known without asking the vault's stack."""
+    group = f"/subscriptions/{subscription}/resourceGroups/{vault_resource_group(site)}"
+    return f"{group}/providers/Microsoft.Storage/storageAccounts/{storage_account(site.name, subscription)}"
+
+
+def key_vault_id(site: Site, subscription: str) -> str:
+    """As `storage_account_id`."""
+    group = f"/subscriptions/{subscription}/resourceGroups/{vault_resource_group(site)}"
+    return f"{group}/providers/Microsoft.KeyVault/vaults/{key_vault(site.name, subscription)}"
 
 
 def certificate_authority(site: str) -> str:
@@ -161,6 +217,10 @@ def writer_blob(server: str) -> str:
 
 def manifest_blob(server: str, protection_epoch: int, number: int) -> str:
     return f"{server}/{protection_epoch:06d}-{number:010d}.json"
+
+
+def pin_blob(server: str, point: str) -> str:
+    return f"{PINS}{server}/{point}"
 
 
 def point_id(server: str, protection_epoch: int, number: int) -> str:

@@ -8,8 +8,8 @@
 
 Rules:
 - `serve.json` in the site's folder says which process serves and in which state; it goes when the process ends.
-- A changed list of servers and renewed certificates are followed in place; changed ports, accounts or another CA make
-  both listen anew. What is just being written is looked at again before it counts.
+- A changed list of servers and renewed certificates are followed in place; changed ports, accounts, another CA or
+  another login at the vault make both listen anew. What is just being written is looked at again before it counts.
 - Certificates of the site are renewed here; what is revoked counts within a look, and cuts connections that are open.
   `dr.config_server.keeping` does both, and differs for a process server on a machine of its own.
 - Ending needs no store: what is not stored stays in the spool.
@@ -23,6 +23,7 @@ import json
 import logging
 import os
 import ssl
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -42,9 +43,10 @@ from dr.durable import write_durably
 from dr.errors import LifeboatError, Refused
 from dr.process_server.server import ProcessServer, ProcessServerSettings
 from dr.process_server.vault_side import VaultSide
+from dr.target.access import SITE_FILE, site_granted
 from dr.target.folders import Folders
 from dr.target.login import require_server_login
-from dr.target.stores import open_store
+from dr.target.stores import open_as_site
 
 log = logging.getLogger("dr.site")
 
@@ -71,6 +73,7 @@ class SiteServers:
         self._stamps: tuple[object, ...] = ()  # of what is served
         self._seen: tuple[object, ...] = ()  # of the look before
         self._authority = b""
+        self._login: Mapping[str, str] = {}
         self._process_server: ProcessServer | None = None
         self._configuration_server: ConfigurationServer | None = None
         self._state = ""
@@ -107,23 +110,25 @@ class SiteServers:
 
     async def _follow(self) -> None:
         """Bring what runs in line with what the folder says."""
-        stamps = tuple(_stamp(self._site / name) for name in (CONFIG, CA, CERTIFICATE, KEY))
+        stamps = tuple(_stamp(self._site / name) for name in (CONFIG, CA, CERTIFICATE, KEY, SITE_FILE))
         settled, self._seen = stamps == self._seen or not self._seen, stamps
         if (stamps == self._stamps and self._state == "serving") or not settled:
             return
         try:
             new = site_settings.load(self._site / CONFIG)
-            if any(stamp is None for stamp in stamps):
+            if any(stamp is None for stamp in stamps[:4]):  # on target azure the login is no file
                 raise WaitingForSite("the site's certificates are not there yet")
             authority = (self._site / CA).read_bytes()
             same = self._settings is not None and new.same_process(self._settings)
-            if same and self._context is not None and authority == self._authority:
+            granted = site_granted(self._site)
+            login = granted.containers if granted else {}  # one that was only prolonged is the same
+            if same and self._context is not None and (authority, login) == (self._authority, self._login):
                 self._context.load_cert_chain(self._site / CERTIFICATE, self._site / KEY)
                 await self._change_servers(new)
             else:
                 await self._stop_servers()
                 await self._start_servers(new)
-            self._authority = authority
+            self._authority, self._login = authority, login
             self._settings, self._stamps = new, stamps
             self._tell("serving", "", "")
         except WaitingForSite as waiting:
@@ -150,7 +155,7 @@ class SiteServers:
     async def _start_servers(self, new: SiteSettings) -> None:
         require_server_login(new.subscription)
         self._context = context = server_context(self._site / CERTIFICATE, self._site / KEY, self._site / CA)
-        source = partial(open_store, new.subscription, new.storage_account, self._folders)
+        source = partial(open_as_site, new.subscription, new.storage_account, self._folders)
         if self._roles.process_server:
             spool = ProcessServerSettings(
                 site=new.site,

@@ -10,13 +10,18 @@ Rules:
   have gone back, visible to the replica's writer.
 - All of it ends within `PATIENCE_SECONDS` and one time-out, so that a stopped store turns into back-pressure.
 - One connection per thread of a writer is kept open.
+- A shared access signature is a secret and travels in addresses: none is ever part of an error's text.
 """
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 import requests
@@ -29,11 +34,11 @@ from azure.core.exceptions import (
     ServiceResponseError,
 )
 from azure.core.pipeline.transport import RequestsTransport
-from azure.storage.blob import BlobClient, BlobLeaseClient, BlobServiceClient
+from azure.storage.blob import AccessPolicy, BlobClient, BlobLeaseClient, BlobServiceClient
 from requests.adapters import HTTPAdapter
 
 from dr.errors import Conflict, LifeboatError, NotFound, Refused, Unreachable
-from dr.vault.store import MAX_PAGES_WRITE, PAGE, BlobInfo
+from dr.vault.store import MAX_PAGES_WRITE, PAGE, BlobEntry, BlobInfo
 
 CONNECTIONS = 16
 PATIENCE_SECONDS = 5.0
@@ -44,26 +49,27 @@ _BUSY = {429, 503}
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class PerContainer:
+    """A login that is another one for each container; containers without one are closed."""
+
+    signatures: Mapping[str, str]
+
+
 class AzureBlobStore:
-    """`BlobStore` on a storage account; `credential` as the Azure SDK takes it (token credential, key, SAS)."""
+    """`BlobStore` on a storage account; `credential` is a token credential, the account's key, or `PerContainer`."""
 
     def __init__(self, account_url: str, credential: Any, *, answer_seconds: int = _ANSWER_SECONDS) -> None:
         self._session = requests.Session()
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(pool_connections=2, pool_maxsize=CONNECTIONS))
-        self._service = BlobServiceClient(
-            account_url,
-            credential=credential,
-            transport=RequestsTransport(
-                session=self._session,
-                session_owner=False,
-                connection_timeout=_CONNECT_SECONDS,
-                read_timeout=answer_seconds,
-            ),
-            retry_total=0,
-            max_single_get_size=MAX_PAGES_WRITE,
-            max_chunk_get_size=MAX_PAGES_WRITE,
-        )
+        self._url, self._answer_seconds = account_url.rstrip("/"), answer_seconds
+        self._whole: BlobServiceClient | None = None
+        self._parts: dict[str, BlobServiceClient] = {}
+        if isinstance(credential, PerContainer):
+            self._parts = {name: self._client(signature) for name, signature in credential.signatures.items()}
+        else:
+            self._whole = self._client(credential)
 
     def put(
         self, container: str, name: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None
@@ -72,7 +78,15 @@ class AzureBlobStore:
         if if_match is not None:
             options |= {"etag": if_match, "match_condition": MatchConditions.IfNotModified}
         blob = self._blob(container, name)
-        return str(self._change(blob, lambda: blob.upload_blob(data, **options))["etag"])
+        try:
+            return str(self._change(blob, lambda: blob.upload_blob(data, **options))["etag"])
+        except Refused:
+            # To a login that may only create, the service answers "not allowed" before it answers "exists".
+            if if_absent:
+                with suppress(NotFound):
+                    self.info(container, name)
+                    raise Conflict(f"{_name(blob)} exists already", code="exists") from None
+            raise
 
     def get(self, container: str, name: str) -> tuple[bytes, str]:
         blob = self._blob(container, name)
@@ -84,10 +98,21 @@ class AzureBlobStore:
         return self._read(blob, fetch)
 
     def list(self, container: str, prefix: str = "") -> Iterator[str]:
-        client = self._service.get_container_client(container)
+        client = self._service(container).get_container_client(container)
         # Read as a whole: a page that fails halfway can't be repeated once names were handed out.
         found = _repeat(lambda: list(client.list_blob_names(name_starts_with=prefix)), container, safe=True)
         yield from map(str, found)
+
+    def inventory(self, container: str, prefix: str = "") -> Iterator[BlobEntry]:
+        client = self._service(container).get_container_client(container)
+        found = _repeat(
+            lambda: list(client.list_blobs(name_starts_with=prefix, include=["snapshots"])), container, safe=True
+        )
+        for blob in found:
+            # A snapshot is listed with its blob's creation; its own is its name.
+            created = blob.creation_time if blob.snapshot is None else datetime.fromisoformat(str(blob.snapshot))
+            assert created is not None
+            yield BlobEntry(str(blob.name), blob.snapshot, created)
 
     def delete(self, container: str, name: str) -> None:
         blob = self._blob(container, name)
@@ -139,6 +164,11 @@ class AzureBlobStore:
         blob = self._blob(container, name)
         return str(self._change(blob, lambda: blob.create_snapshot(lease=lease))["snapshot"])
 
+    def delete_snapshot(self, container: str, name: str, snapshot: str) -> None:
+        blob = self._blob(container, name, snapshot)
+        with suppress(NotFound):
+            self._change(blob, blob.delete_blob)
+
     def acquire_lease(self, container: str, name: str) -> str:
         blob, lease = self._blob(container, name), str(uuid.uuid4())
         self._change(blob, lambda: BlobLeaseClient(blob, lease_id=lease).acquire(lease_duration=-1))
@@ -171,14 +201,49 @@ class AzureBlobStore:
             pause = min(2 * pause, 5.0)
 
     def url(self, container: str, name: str) -> str:
-        return f"{self._service.url.split('?')[0].rstrip('/')}/{container}/{name}"
+        return f"{self._url}/{container}/{name}"
+
+    def set_policy(self, container: str, policy: str | None, letters: str, until: datetime) -> None:
+        """Make `policy` the one stored access policy of a container; what was signed under another one ends at once.
+
+        None leaves none. Only the account's key may do this.
+        """
+        client = self._service(container).get_container_client(container)
+        kept = {} if policy is None else {policy: AccessPolicy(permission=letters, expiry=until)}
+        _repeat(lambda: client.set_container_access_policy(kept), container, safe=True)
 
     def close(self) -> None:
-        self._service.close()
+        for client in filter(None, (self._whole, *self._parts.values())):
+            client.close()
         self._session.close()
 
+    def _client(self, credential: Any) -> BlobServiceClient:
+        return BlobServiceClient(
+            self._url,
+            credential=credential,
+            transport=RequestsTransport(
+                session=self._session,
+                session_owner=False,
+                connection_timeout=_CONNECT_SECONDS,
+                read_timeout=self._answer_seconds,
+            ),
+            retry_total=0,
+            max_single_get_size=MAX_PAGES_WRITE,
+            max_chunk_get_size=MAX_PAGES_WRITE,
+        )
+
+    def _service(self, container: str) -> BlobServiceClient:
+        client = self._whole or self._parts.get(container)
+        if client is None:
+            raise Refused(
+                f"this login has no way into container {container}",
+                code="store-login-refused",
+                remedy="run the command from a machine that has the break-glass secret",
+            )
+        return client
+
     def _blob(self, container: str, name: str, snapshot: str | None = None) -> BlobClient:
-        return self._service.get_blob_client(container, name, snapshot=snapshot)
+        return self._service(container).get_blob_client(container, name, snapshot=snapshot)
 
     def _read(self, blob: BlobClient, call: Callable[[], T]) -> T:
         return _repeat(call, _name(blob), safe=True)
@@ -219,13 +284,16 @@ def _ours(error: AzureError, what: str) -> LifeboatError:
     if isinstance(error, ClientAuthenticationError) or status in {401, 403}:
         return Refused(
             f"{what}: the store refused the login ({reason})",
-            remedy="log in again (`az login`) and check the roles on the storage account",
+            code="store-login-refused",
+            remedy="target azure: `az login`, and check the roles on the storage account; a site's own login on target "
+            "local: `pulumi up` of the site stack",
         )
     return LifeboatError(f"{what}: {reason}", code="store-failed")
 
 
 _CONFLICTS = {
     "BlobAlreadyExists": "exists",
+    "BlobImmutableDueToPolicy": "immutable",
     "ConditionNotMet": "condition-not-met",
     "LeaseAlreadyPresent": "lease-held",
     "LeaseIdMissing": "lease-lost",
@@ -245,7 +313,8 @@ def _reason(error: AzureError) -> str:
     """Return the service's error code, or the first line of the transport's message."""
     code = getattr(error, "error_code", None)
     code = getattr(code, "value", code)
-    return str(code or str(error).splitlines()[0] or type(error).__name__)
+    text = str(code or str(error).splitlines()[0] or type(error).__name__)
+    return re.sub(r"\bsig=[^&\s'\")]+", "sig=hidden", text)
 
 
 def _name(blob: BlobClient) -> str:

@@ -4,6 +4,7 @@ It keeps the rules of `dr.vault.store` and passes the same contract suite as the
 - `script("...E")`: one letter per changing call from now on. `.` works, `E` fails and changes nothing, `A` works but
   the answer is lost, `D` fails and the store is down until `heal()`. After the script's end everything works.
 - `save()` and `rollback()`: play a store that went back to an earlier state (also its leases and ETags).
+- `clock`: the store's own; blobs and snapshots are stamped with it.
 - `calls`: the changing calls so far as (operation, container/name), for tests of order.
 """
 
@@ -13,12 +14,13 @@ import copy
 import itertools
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 from dr.errors import Conflict, NotFound, Refused, Unreachable
-from dr.vault.store import MAX_PAGES_WRITE, PAGE, BlobInfo
+from dr.vault.store import MAX_PAGES_WRITE, PAGE, BlobEntry, BlobInfo
 
 _PIECE = 1 << 16
 _ZEROS = bytes(_PIECE)
@@ -61,19 +63,20 @@ class _Blob:
     pages: bytearray | None  # one flag per page; None: a block blob
     metadata: dict[str, str]
     etag: str
+    created: datetime
     lease: str | None = None
     snapshots: dict[str, _Blob] = field(default_factory=dict)
 
 
 _Blobs = dict[tuple[str, str], _Blob]
-_RUNS = itertools.count(1)
 
 
 class MemoryBlobStore:
     """`BlobStore` in memory; every container exists."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.calls: list[tuple[str, str]] = []
+        self.clock = clock
         self._blobs: _Blobs = {}
         self._lock = threading.RLock()
         self._script: Iterator[str] = iter(())
@@ -109,7 +112,9 @@ class MemoryBlobStore:
             if if_match is not None and (there is None or there.etag != if_match):
                 raise Conflict(f"{container}/{name} was changed by somebody else", code="condition-not-met")
             etag = _etag()
-            self._blobs[container, name] = _Blob(_content(data), None, {}, etag)
+            # As in Azure, content that is overwritten is another creation, and snapshots stay.
+            kept = there.snapshots if there is not None else {}
+            self._blobs[container, name] = _Blob(_content(data), None, {}, etag, self.clock(), snapshots=kept)
             return etag
 
     def get(self, container: str, name: str) -> tuple[bytes, str]:
@@ -120,6 +125,19 @@ class MemoryBlobStore:
     def list(self, container: str, prefix: str = "") -> Iterator[str]:
         with self._reading():
             found = sorted(name for kept, name in self._blobs if kept == container and name.startswith(prefix))
+        yield from found
+
+    def inventory(self, container: str, prefix: str = "") -> Iterator[BlobEntry]:
+        with self._reading():
+            found = [
+                entry
+                for (kept, name), blob in sorted(self._blobs.items())
+                if kept == container and name.startswith(prefix)
+                for entry in (
+                    *(BlobEntry(name, key, snapshot.created) for key, snapshot in sorted(blob.snapshots.items())),
+                    BlobEntry(name, None, blob.created),
+                )
+            ]
         yield from found
 
     def delete(self, container: str, name: str) -> None:
@@ -136,7 +154,7 @@ class MemoryBlobStore:
             if size_bytes % PAGE:
                 raise Refused(f"{size_bytes} bytes are not whole pages", code="out-of-range")
             content, flags = _Content(size_bytes), bytearray(size_bytes // PAGE)
-            self._blobs[container, name] = _Blob(content, flags, dict(metadata), _etag())
+            self._blobs[container, name] = _Blob(content, flags, dict(metadata), _etag(), self.clock())
 
     def info(self, container: str, name: str, *, snapshot: str | None = None) -> BlobInfo:
         with self._reading():
@@ -177,10 +195,18 @@ class MemoryBlobStore:
             blob = self._find(container, name)
             if lease is not None and blob.lease != lease:
                 raise Conflict(f"{container}/{name}: the lease is not held", code="lease-lost")
-            name_of_it = f"2000-01-01T00:00:{next(_RUNS):015.7f}Z"
+            taken = self.clock()
+            while (key := f"{taken.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}0Z") in blob.snapshots:
+                taken += timedelta(microseconds=1)
             pages = None if blob.pages is None else bytearray(blob.pages)
-            blob.snapshots[name_of_it] = _Blob(copy.deepcopy(blob.data), pages, dict(blob.metadata), blob.etag)
-            return name_of_it
+            blob.snapshots[key] = _Blob(copy.deepcopy(blob.data), pages, dict(blob.metadata), blob.etag, taken)
+            return key
+
+    def delete_snapshot(self, container: str, name: str, snapshot: str) -> None:
+        with self._changing("delete_snapshot", container, name):
+            blob = self._blobs.get((container, name))
+            if blob is not None:
+                blob.snapshots.pop(snapshot, None)
 
     def acquire_lease(self, container: str, name: str) -> str:
         with self._changing("acquire_lease", container, name):
@@ -205,8 +231,8 @@ class MemoryBlobStore:
             if (to_container, to_name) in self._blobs:
                 raise Conflict(f"{to_container}/{to_name} exists already", code="exists")
             source = self._find(container, name, snapshot)
-            self._blobs[to_container, to_name] = copy.deepcopy(source)
-            self._blobs[to_container, to_name].etag = _etag()
+            data, pages = copy.deepcopy(source.data), copy.deepcopy(source.pages)
+            self._blobs[to_container, to_name] = _Blob(data, pages, dict(source.metadata), _etag(), self.clock())
 
     def url(self, container: str, name: str) -> str:
         return f"memory://{container}/{name}"

@@ -26,13 +26,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from functools import partial
 from typing import Any, Self, TypeVar
 
 from dr.compile import names
-from dr.errors import Conflict, NotFound, Refused
+from dr.errors import Conflict, NotFound, Refused, Unreachable
 from dr.vault import manifest as manifests
 from dr.vault import opening
 from dr.vault.batch import Change, DiskSpec, Write, extents, plan_batch
@@ -44,6 +44,8 @@ from dr.vault.store import BlobStore
 __all__ = ["DiskSpec", "ReplicaSet", "Write"]
 
 THREADS = 8
+# A snapshot that no manifest names is removed after an hour; a writer that slept in between must not name it then.
+CUT_LIMIT = timedelta(minutes=30)
 T = TypeVar("T")
 Clock = Callable[[], datetime]
 
@@ -166,9 +168,16 @@ class ReplicaSet:
             if kept is not None:
                 self._finish_cut(sequence)
                 return kept
+            begun = self._clock()
             with self._changing():
                 point = self._with_snapshots(draft)
                 opening.confirm_writer(self._store, self.server, self._claim)
+                if self._clock() - begun > CUT_LIMIT:
+                    raise Unreachable(
+                        f"{self.server}: the snapshots of point {draft.number} took more than {CUT_LIMIT}",
+                        code="store-unavailable",
+                        remedy="nothing is lost; the point is cut again",
+                    )
             self._attempted_manifest = (point.blob, manifests.to_bytes(point))
             self._put_manifest(*self._attempted_manifest)
             self._finish_cut(sequence)
@@ -402,8 +411,9 @@ class ReplicaSet:
         taken = dict(zip(blobs, self._parallel(calls), strict=True))
         self._parallel(partial(self._compare_etag, disk) for disk in self.disks)
         # A store that went back in between may have forgotten the snapshots themselves.
-        info = partial(self._store.info, names.REPLICAS)
-        self._parallel(partial(info, blob, snapshot=snapshot) for blob, snapshot in taken.items())
+        there = {(e.name, e.snapshot) for e in self._store.inventory(names.REPLICAS, f"{self.server}/")}
+        if missing := set(taken.items()) - there:
+            raise NotFound(f"the snapshots {sorted(missing)} are gone")
         points = (self._disk_point(disk, taken[self._vhd(disk)], taken[self._digests(disk)]) for disk in self.disks)
         return replace(draft, disks=tuple(points))
 

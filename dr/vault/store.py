@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 PAGE = 512
@@ -26,6 +27,15 @@ class BlobInfo:
     size_bytes: int
     etag: str
     metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class BlobEntry:
+    """One line of an inventory: a blob, or one of its snapshots; `created` is by the store's own clock."""
+
+    name: str
+    snapshot: str | None
+    created: datetime
 
 
 class BlobStore(Protocol):
@@ -41,6 +51,9 @@ class BlobStore(Protocol):
 
     def list(self, container: str, prefix: str = "") -> Iterator[str]:
         """Yield blob names below `prefix` in lexical order, without snapshots."""
+
+    def inventory(self, container: str, prefix: str = "") -> Iterator[BlobEntry]:
+        """Yield every blob below `prefix` and every snapshot of one. No writer can set what it tells of time."""
 
     def delete(self, container: str, name: str) -> None:
         """Delete a blob with its snapshots; no error when it is not there."""
@@ -66,6 +79,9 @@ class BlobStore(Protocol):
 
     def snapshot(self, container: str, name: str, *, lease: str | None = None) -> str:
         """Snapshot a page blob and return the snapshot's id (a timestamp string)."""
+
+    def delete_snapshot(self, container: str, name: str, snapshot: str) -> None:
+        """Delete one snapshot, also of a leased blob; no error when it is not there."""
 
     def acquire_lease(self, container: str, name: str) -> str:
         """Take an infinite lease. `Conflict` while somebody holds one."""

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cryptography import x509
 
 from dr.certificates.tls import client_context
 from dr.config_server.client import SiteClient
+from dr.target.access import grant_site
 from dr.target.folders import Folders
 from dr.target.secrets import FolderKeyStore
 from dr.vault.points import list_points
@@ -45,7 +47,8 @@ class Serve:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        environment = os.environ | {"LIFEBOAT_LOCAL": str(self.folders.root), "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE}
+        # No break-glass secret: the site's own login must do.
+        environment = os.environ | {"LIFEBOAT_LOCAL": str(self.folders.root)}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "dr", "serve"], env=environment, stdout=log, stderr=log
@@ -91,12 +94,15 @@ def azurite(tmp_path: Path) -> Iterator[Azurite]:
 
 
 @pytest.fixture
-def serve(tmp_path: Path, azurite: Azurite) -> Iterator[Serve]:
+def serve(tmp_path: Path, azurite: Azurite, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     root = tmp_path / "local"
     folders = Folders(root)
     FolderKeyStore(folders.key_store, PASSPHRASE).put(f"storage-{ACCOUNT}", azurite.key.encode())
     accounts = {"endpoint": f"http://127.0.0.1:{azurite.port}", "accounts": [ACCOUNT]}
     folders.accounts.write_text(json.dumps(accounts))
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", PASSPHRASE)
+    grant_site(ACCOUNT, azurite.url, folders, datetime.now(UTC))
+    monkeypatch.delenv("PULUMI_CONFIG_PASSPHRASE")
     running = Serve(root)
     yield running
     if running.process is not None and running.process.poll() is None:

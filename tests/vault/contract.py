@@ -6,6 +6,7 @@ The store has the containers `replicas`, `manifests` and `runs`. Each check says
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -141,6 +142,31 @@ class BlobStoreContract:
         assert store.info(R, "s", snapshot=snapshot).metadata["sequence"] == "1"
         assert store.info(R, "s").metadata["sequence"] == "2"
         assert store.snapshot(R, "s") != snapshot
+
+    def test_the_inventory_names_blobs_and_snapshots_with_the_stores_own_time(self, store: BlobStore) -> None:
+        """Retention counts by it: a writer that lies about the time must not age the history of others out."""
+        before = datetime.now(UTC) - timedelta(seconds=2)  # stores keep whole seconds
+        store.create_pages(R, "inv/os.vhd", MIB, {})
+        first, second = store.snapshot(R, "inv/os.vhd"), store.snapshot(R, "inv/os.vhd")
+        store.create_pages(R, "inw", 512, {})
+        found = list(store.inventory(R, "inv/"))
+        assert {(entry.name, entry.snapshot) for entry in found} == {("inv/os.vhd", s) for s in (first, second, None)}
+        assert all(before <= entry.created <= datetime.now(UTC) for entry in found)
+        created = [entry.created for entry in found if entry.snapshot is None]
+        store.write_pages(R, "inv/os.vhd", 0, bytes(512))
+        store.set_metadata(R, "inv/os.vhd", {"a": "b"})
+        assert [entry.created for entry in store.inventory(R, "inv/") if entry.snapshot is None] == created
+
+    def test_one_snapshot_is_deleted_and_nothing_else(self, store: BlobStore) -> None:
+        """Retention takes a point's snapshots while the replica's writer holds its lease."""
+        store.create_pages(R, "one/os.vhd", MIB, {})
+        first, second = store.snapshot(R, "one/os.vhd"), store.snapshot(R, "one/os.vhd")
+        store.acquire_lease(R, "one/os.vhd")
+        store.delete_snapshot(R, "one/os.vhd", first)
+        store.delete_snapshot(R, "one/os.vhd", first)
+        store.delete_snapshot(R, "one/never.vhd", first)
+        assert {entry.snapshot for entry in store.inventory(R, "one/")} == {second, None}
+        assert store.read(R, "one/os.vhd", 0, 512, snapshot=second) == bytes(512)
 
     def test_only_the_lease_holder_changes_anything(self, store: BlobStore) -> None:
         """A process server that was cut off and comes back must change nothing."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,9 @@ def test_open_store_and_dr_points(
     folders.accounts.write_text(json.dumps({"endpoint": endpoint, "accounts": [azurite.account]}))
     folders.envelope.parent.mkdir()
     folders.envelope.write_text(PASSPHRASE)
-    replica = open_replica(open_store(LOCAL_SUBSCRIPTION, azurite.account, folders), "shop1")
+    with closing(open_store(LOCAL_SUBSCRIPTION, azurite.account, folders)) as operators:
+        assert list(operators.list(names.MANIFESTS, "shop1/")) == []
+    replica = open_replica(store, "shop1")
     replica.apply([write(3, os.urandom(CHUNK_BYTES))], 1)
     point = replica.cut(cut_info(1), 2)
     replica.close()
