@@ -16,6 +16,7 @@ from dr.errors import Corrupt, Degraded, LifeboatError, NotFound
 from dr.plain import plain
 
 if TYPE_CHECKING:
+    from dr.vault.declared import Kept
     from dr.vault.manifest import Manifest
     from dr.vault.points import Points
     from dr.vault.store import BlobStore
@@ -51,8 +52,9 @@ def points(server: str, *, selector: str | None, request: bool, target: str | No
     store = _open_store(chosen)
     try:
         found = _read(store, server)
-        report = _report(server, chosen.target, found, datetime.now(UTC))
-        failure = _degraded(found)
+        kept, unread = _kept(store, server)
+        report = _report(server, chosen.target, found, kept, datetime.now(UTC))
+        failure = _degraded(found) or unread
         if selector is not None:
             report["verification"] = _verify(store, found, selector)
             failure = _corrupt(report["verification"]) or failure
@@ -105,6 +107,16 @@ def _read(store: BlobStore, server: str) -> Points:
     return found
 
 
+def _kept(store: BlobStore, server: str) -> tuple[Kept | None, LifeboatError | None]:
+    """Return what the vault was told about a server; what can't be read must not keep points from being listed."""
+    from dr.vault import declared  # noqa: PLC0415
+
+    try:
+        return declared.read(store).get(server), None
+    except Corrupt as corrupt:
+        return None, Degraded(corrupt.message, code=corrupt.code, remedy=corrupt.remedy)
+
+
 def _verify(store: BlobStore, found: Points, selector: str) -> dict[str, Any]:
     from dr.vault.points import resolve  # noqa: PLC0415
     from dr.vault.verify import verify_point  # noqa: PLC0415
@@ -139,10 +151,11 @@ def _degraded(found: Points) -> LifeboatError | None:
     )
 
 
-def _report(server: str, target: str, found: Points, now: datetime) -> dict[str, Any]:
+def _report(server: str, target: str, found: Points, kept: Kept | None, now: datetime) -> dict[str, Any]:
     return {
         "server": server,
         "target": target,
+        "retention": None if kept is None else kept.as_dict(),
         "points": [_point(point, now) for point in found.good],
         "broken": [asdict(point) for point in found.broken],
         "verification": None,
@@ -182,6 +195,10 @@ def _show(report: dict[str, Any], *, verified_only: bool) -> None:
 
 def _show_points(report: dict[str, Any]) -> None:
     where = "LOCAL" if report["target"] == "local" else "Azure"
+    kept = report["retention"]
+    if kept and kept["left"]:
+        left = f"{report['server']} left the declaration at {kept['left']}; its points are kept until {kept['until']}"
+        click.echo(plain(left), err=True)
     if not report["points"]:
         click.echo(f"{report['server']} ({where}): no recovery point yet; `dr status {report['server']}` tells why")
         return

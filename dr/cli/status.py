@@ -68,10 +68,12 @@ def ask(server: str | None, target: str | None) -> Document:
         document = _vault_status(unreachable, target)
     if server is None:
         return document
+    if server in document["left"]:
+        return {**document, "servers": {}, "left": {server: document["left"][server]}}
     if server not in document["servers"]:
         known = ", ".join(document["servers"]) or "none yet"
         raise NotFound(f'no server "{server}" is protected', remedy=f"protected are: {known}")
-    return {**document, "servers": {server: document["servers"][server]}}
+    return {**document, "servers": {server: document["servers"][server]}, "left": {}}
 
 
 def degraded(document: Document) -> LifeboatError | None:
@@ -97,8 +99,9 @@ def _vault_status(unreachable: SiteUnreachable, target: str | None) -> Document:
         each.name: vault_document(each, points.newest(lambda: open_store(subscription, account), each.name), now)
         for each in _declared(declaration)
     }
+    left = points.left(lambda: open_store(subscription, account), now)
     state = NamedState(unreachable.code, unreachable.message, unreachable.remedy)
-    return status_document(declaration.site.name, "vault", [state], servers, now)
+    return status_document(declaration.site.name, "vault", [state], servers, now, left)
 
 
 def _declared(declaration: Declaration) -> Iterator[Any]:
@@ -197,6 +200,8 @@ def _rows(document: Document) -> Iterator[tuple[str, ...]]:
             f"backlog {_bytes(agent['pending_bytes'])}" if known else "",
             f"sent {_bytes(agent['sent_bytes'])}" if known else "",
         )
+    for name, kept in document["left"].items():
+        yield (name, "left", "not protected", "", f"points kept until {kept['until']}", "", "")
 
 
 def _duration(seconds: float) -> str:

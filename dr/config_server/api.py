@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from aiohttp import web
@@ -15,7 +15,7 @@ from dr.certificates.revocations import Revocations
 from dr.certificates.site import SiteCertificates
 from dr.config_server import certificate_states, certificates
 from dr.config_server.cuts import Cut, CutDesk, CutState
-from dr.config_server.health import NamedState, Newest, server_document, status_document
+from dr.config_server.health import Left, NamedState, Newest, server_document, status_document
 from dr.config_server.heartbeats import Heartbeats, check_status
 from dr.config_server.resyncs import ResyncDesk
 from dr.config_server.settings import ServerSettings, SiteSettings
@@ -23,6 +23,8 @@ from dr.config_server.traffic import limits_at
 from dr.errors import NotFound
 from dr.https import RequestInvalid, number
 from dr.process_server.states import WriterReport
+from dr.target.access import SITE_ENDING_DAYS
+from dr.vault.manifest import format_time
 
 MAX_WAIT_SECONDS = 60.0
 
@@ -39,6 +41,8 @@ class Desk:
     certificates: SiteCertificates
     revocations: Revocations
     writers: Callable[[], Mapping[str, WriterReport]]
+    left: Callable[[], Awaitable[Left]]
+    access_ends: Callable[[], datetime | None]  # when the site's login at the vault ends; None: it is not a file
     now: Callable[[], datetime]
 
 
@@ -109,8 +113,13 @@ def _add_operator_calls(app: web.Application, desk: Desk) -> None:
             beat = desk.heartbeats.latest(name)
             about = certificate_states.agent_states(name, known, desk.now())
             servers[name] = server_document(settings, beat, newest, writers.get(name), desk.now(), about)
-        states = [*_site_states(desk.heartbeats), *certificate_states.site_states(known, desk.now())]
-        document = status_document(desk.settings().site, "configuration-server", states, servers, desk.now())
+        states = [
+            *_site_states(desk.heartbeats),
+            *certificate_states.site_states(known, desk.now()),
+            *access_states(desk.access_ends(), desk.now()),
+        ]
+        site, left = desk.settings().site, await desk.left()
+        document = status_document(site, "configuration-server", states, servers, desk.now(), left)
         return web.json_response({**document, "certificates": certificate_states.document(known, desk.now())})
 
     async def request_cut(request: web.Request) -> web.Response:
@@ -149,6 +158,15 @@ def _site_states(heartbeats: Heartbeats) -> list[NamedState]:
         return []
     remedy = "make room for the site's folder: the spool lies there as well, and a full one stops replication"
     return [NamedState("site-folder-unwritable", heartbeats.unsaved, remedy)]
+
+
+def access_states(until: datetime | None, now: datetime) -> list[NamedState]:
+    """Return the state of a login at the vault that ends soon, or has ended."""
+    if until is None or until - now > timedelta(days=SITE_ENDING_DAYS):
+        return []
+    ends = f"ends at {format_time(until)}" if until > now else f"ended at {format_time(until)}"
+    message = f"the site's login at the vault {ends}; without one nothing is stored"
+    return [NamedState("vault-access-ending", message, "run `pulumi up` of the site stack, which prolongs it")]
 
 
 def seconds(text: str) -> float:

@@ -17,6 +17,7 @@ from typing import Any
 from dr.config_server.heartbeats import Heartbeat
 from dr.config_server.settings import ServerSettings
 from dr.process_server.states import WriterReport, WriterState
+from dr.vault.declared import Kept
 from dr.vault.manifest import Manifest, format_time
 
 SILENT_SECONDS = 30.0
@@ -39,6 +40,10 @@ class Newest:
 
     manifest: Manifest | None
     fault: NamedState | None = None
+
+
+Left = tuple[Sequence[Kept], NamedState | None]
+"""The servers that left the declaration and whose points are still kept, and what keeps the list from being read."""
 
 
 def rpo_seconds(newest: Manifest | None, now: datetime) -> float | None:
@@ -78,9 +83,18 @@ def vault_document(settings: ServerSettings, newest: Newest, now: datetime) -> d
 
 
 def status_document(
-    site: str, source: str, states: Sequence[NamedState], servers: Mapping[str, Mapping[str, Any]], now: datetime
+    site: str,
+    source: str,
+    states: Sequence[NamedState],
+    servers: Mapping[str, Mapping[str, Any]],
+    now: datetime,
+    left: Left = ((), None),
 ) -> dict[str, Any]:
     """Return the status of a site; `states` are those of the site itself, `source` who tells it."""
+    gone, fault = left
+    told = {state["code"] for server in servers.values() for state in server["states"]}
+    if fault is not None and fault.code not in told:
+        states = [*states, fault]
     degraded = bool(states) or any(server["health"] != "healthy" for server in servers.values())
     return {
         "version": 1,
@@ -90,6 +104,7 @@ def status_document(
         "health": "degraded" if degraded else "healthy",
         "states": [asdict(state) for state in states],
         "servers": dict(servers),
+        "left": {each.server: each.as_dict() for each in gone},
     }
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 from dr.compile import names
-from dr.config_server.health import NamedState, Newest
+from dr.config_server.health import Left, NamedState, Newest
 from dr.errors import Corrupt, LifeboatError, NotFound
+from dr.vault import declared
 from dr.vault import manifest as manifests
 from dr.vault.manifest import Manifest
 from dr.vault.store import BlobStore
@@ -25,6 +27,15 @@ def newest(source: Callable[[], BlobStore], server: str) -> Newest:
     except LifeboatError as error:
         return Newest(None, NamedState(error.code, f"the vault cannot be asked: {error.message}", error.remedy))
     return Newest(None, fault)
+
+
+def left(source: Callable[[], BlobStore], now: datetime) -> Left:
+    """Return the servers that left the declaration and whose points are still kept."""
+    try:
+        known = declared.read(source()).values()
+    except LifeboatError as error:
+        return [], NamedState(error.code, f"the vault's list of servers: {error.message}", error.remedy)
+    return sorted((k for k in known if k.until is not None and k.until > now), key=lambda k: k.server), None
 
 
 def point_of(store: BlobStore, server: str, protection_epoch: int, number: int) -> str | None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from dr.certificates.revocations import Revocations
 from dr.certificates.site import SiteCertificates
@@ -19,13 +20,14 @@ from dr.certificates.tls import Peer
 from dr.config_server import points
 from dr.config_server.api import Desk, application
 from dr.config_server.cuts import Cut, CutDesk
-from dr.config_server.health import NamedState, Newest
+from dr.config_server.health import Left, NamedState, Newest
 from dr.config_server.heartbeats import Heartbeats
 from dr.config_server.resyncs import ResyncDesk
 from dr.config_server.settings import SiteSettings
 from dr.errors import LifeboatError
 from dr.listener import Listener
 from dr.process_server.states import WriterReport
+from dr.target.access import site_granted
 from dr.vault.store import BlobStore
 
 log = logging.getLogger("dr.config_server")
@@ -33,6 +35,14 @@ log = logging.getLogger("dr.config_server")
 VAULT_SECONDS = 5.0
 LOOK_SECONDS = 0.5
 THREADS = 4
+
+
+_SILENT = NamedState(
+    "store-unavailable",
+    f"the vault did not answer within {VAULT_SECONDS:.0f} s",
+    "wait; check the storage account and the way to it",
+)
+T = TypeVar("T")
 
 
 class ConfigurationServer:
@@ -51,6 +61,7 @@ class ConfigurationServer:
         self._store = store
         self._writers = writers
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="status")
+        self._folder = folder
         self._heartbeats = Heartbeats(folder / "heartbeats.json")
         self._cuts = CutDesk(time.monotonic)
         self._resyncs = ResyncDesk()
@@ -63,6 +74,8 @@ class ConfigurationServer:
             certificates=SiteCertificates(folder),
             revocations=revocations if revocations is not None else Revocations(),
             writers=writers,
+            left=self._left,
+            access_ends=self._access_ends,
             now=lambda: datetime.now(UTC),
         )
         address = settings.configuration_server
@@ -96,20 +109,25 @@ class ConfigurationServer:
         with suppress(LifeboatError):  # whoever asks for the status is told
             self._store()
 
+    def _access_ends(self) -> datetime | None:
+        granted = site_granted(self._folder)
+        return None if granted is None else granted.until
+
     async def _newest(self, server: str) -> Newest:
         try:
-            async with asyncio.timeout(VAULT_SECONDS):
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._threads, partial(points.newest, self._store, server))
+            return await self._ask(partial(points.newest, self._store, server))
         except TimeoutError:
-            return Newest(
-                None,
-                NamedState(
-                    "store-unavailable",
-                    f"the vault did not answer within {VAULT_SECONDS:.0f} s",
-                    "wait; check the storage account and the way to it",
-                ),
-            )
+            return Newest(None, _SILENT)
+
+    async def _left(self) -> Left:
+        try:
+            return await self._ask(partial(points.left, self._store, datetime.now(UTC)))
+        except TimeoutError:
+            return [], _SILENT
+
+    async def _ask(self, question: Callable[[], T]) -> T:
+        async with asyncio.timeout(VAULT_SECONDS):
+            return await asyncio.get_running_loop().run_in_executor(self._threads, question)
 
     async def _look_for_points(self) -> None:
         while True:

@@ -111,7 +111,14 @@ class Engine:
 
     def up(self, report: Callable[[Event], None]) -> Outcome:
         """Make the stack so, telling every event of the engine as it comes."""
-        command = [self._pulumi, "up", "--yes", "--skip-preview", "--non-interactive", "--json", "--stack", self.stack]
+        return self._follow("up", report)
+
+    def destroy(self, report: Callable[[Event], None]) -> Outcome:
+        """Destroy what the stack holds, telling every event of the engine as it comes."""
+        return self._follow("destroy", report)
+
+    def _follow(self, word: str, report: Callable[[Event], None]) -> Outcome:
+        command = [self._pulumi, word, "--yes", "--skip-preview", "--non-interactive", "--json", "--stack", self.stack]
         with subprocess.Popen(
             command,
             cwd=self._checkout,

@@ -1,6 +1,6 @@
 """The local target as a whole: bring it up, say how it is, take it down.
 
-    cloud half    folders, break-glass secret, Azurite, the stand-in as a plugin, the stacks
+    cloud half    folders, break-glass secret, Azurite, the stand-in as a plugin, the stacks, retention
     site half     `dr serve` for the site's folder
 
 Everything is idempotent and can be interrupted: what is there already is left as it is.
@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from dr.errors import PrerequisiteMissing, RunFailed
@@ -27,11 +28,14 @@ from dr.local.processes import ProcessIdentity, start_recorded_daemon, tail
 from dr.local.stacks import binding_of, prepare_stack, stack_names
 from dr.local.tools import checkout
 from dr.model import Declaration
+from dr.target import access
 from dr.target.choice import LOCAL
 from dr.target.folders import Folders
 
 SETTLE_SECONDS = 0.5
 SERVE_STOP_SECONDS = 30.0
+RETENTION_STOP_SECONDS = 30.0
+RETENTION_DAEMON = "retention-daemon.json"
 POWERDOWN_SECONDS = 30.0
 Say = Callable[[str], None]
 
@@ -77,6 +81,7 @@ def up_cloud(folders: Folders, declaration: Declaration, say: Say, *, project: P
     for stack in stack_names(declaration, LOCAL):
         made = prepare_stack(stack, project=folder, environment=chosen, binding=binding, folders=folders)
         say(f"stack {stack} {'made' if made else 'is there'}")
+    _up_retention(folders, chosen, say)
 
 
 def up_site(folders: Folders, say: Say) -> None:
@@ -87,17 +92,44 @@ def up_site(folders: Folders, say: Say) -> None:
     if identity is not None and identity.alive():
         say(f"dr serve runs (pid {identity.pid})")
         return
+    _start(["serve"], _serve_file(folders), folders.site, _serve_log(folders), chosen)
+    say(f"dr serve started (pid {_started(_serve_file(folders)).pid})")
+
+
+def _up_retention(folders: Folders, chosen: Mapping[str, str], say: Say) -> None:
+    """Bring up the one process that deletes history; it plays a job in Azure, and its login an identity there."""
+    for account in Azurite(folders).accounts():
+        access.grant_retention(account, folders, datetime.now(UTC))
+    record = folders.cloud / RETENTION_DAEMON
+    if record.exists() and _started(record).alive():
+        say(f"retention runs (pid {_started(record).pid})")
+        return
+    _start(["retention", "--loop"], record, folders.cloud, folders.cloud / "retention.log", chosen)
+    say(f"retention started (pid {_started(record).pid})")
+
+
+def _start(arguments: list[str], record: Path, folder: Path, log: Path, chosen: Mapping[str, str]) -> None:
+    """Start `dr ARGUMENTS` as a daemon. `RunFailed` with its last words when it ends at once."""
     python = checkout() / ".venv" / "bin" / "python"
-    command = [str(python) if python.exists() else sys.executable, "-P", "-m", "dr", "serve"]
+    command = [str(python) if python.exists() else sys.executable, "-P", "-m", "dr", *arguments]
     paths = [str(checkout()), *filter(None, [os.environ.get("PYTHONPATH")])]
-    variables = {**os.environ, **chosen, "PYTHONPATH": os.pathsep.join(paths)}
-    identity = start_recorded_daemon(
-        command, record=_serve_file(folders), folder=folders.site, log=_serve_log(folders), environment=variables
-    )
+    # Each of these processes has its own login at the vault: the break-glass secret is none of their business.
+    variables = {name: value for name, value in {**os.environ, **chosen}.items() if not name.startswith("PULUMI_")}
+    variables["PYTHONPATH"] = os.pathsep.join(paths)
+    identity = start_recorded_daemon(command, record=record, folder=folder, log=log, environment=variables)
     if identity.gone_within(SETTLE_SECONDS):
-        _serve_file(folders).unlink(missing_ok=True)
-        raise RunFailed(f"dr serve ended at once; its last words: {tail(_serve_log(folders))}", code="serve-failed")
-    say(f"dr serve started (pid {identity.pid})")
+        record.unlink(missing_ok=True)
+        raise RunFailed(f"dr {arguments[0]} ended at once; its last words: {tail(log)}", code=f"{arguments[0]}-failed")
+
+
+def _started(record: Path) -> ProcessIdentity:
+    """Return the process that a record names. `PrerequisiteMissing` for a record that cannot be read."""
+    try:
+        return ProcessIdentity.from_dict(json.loads(record.read_text()))
+    except (ValueError, KeyError) as error:
+        raise PrerequisiteMissing(
+            f"{record} is not readable", remedy="end the process that it named by hand and remove the file"
+        ) from error
 
 
 def status(folders: Folders) -> Iterator[Part]:
@@ -108,6 +140,9 @@ def status(folders: Folders) -> Iterator[Part]:
     if folders.accounts.exists():
         endpoint = azurite.endpoint()
     yield _part("azurite", running, (folders.cloud / "azurite.json").exists(), endpoint)
+    record = folders.cloud / RETENTION_DAEMON
+    retention = _started(record) if record.exists() else None
+    yield _part("retention", retention if retention and retention.alive() else None, retention is not None, "")
     serve = _serve_identity(folders)
     live = serve if serve is not None and serve.alive() else None
     yield _part("serve", live, serve is not None, _serve_says(folders) if live else "")
@@ -132,6 +167,11 @@ def down(folders: Folders, say: Say, *, stop_machines: bool) -> None:
             say(f"VM {machine.spec.name} stopped")
         else:
             say(f"VM {machine.spec.name} is left running (pid {machine.identity.pid}); --machines stops it")
+    record = folders.cloud / RETENTION_DAEMON
+    if record.exists():
+        _started(record).end(grace_seconds=RETENTION_STOP_SECONDS)
+        record.unlink()
+        say("retention stopped")
     if folders.cloud.exists() and Azurite(folders).stop():
         say("storage stopped")
     say(f"left: the data in {folders.root}")
@@ -158,14 +198,7 @@ def _serve_identity(folders: Folders) -> ProcessIdentity | None:
         serving = None
     if serving is not None and serving.alive():
         return serving  # started by hand, perhaps: only one can serve a site, and this one does
-    try:
-        return ProcessIdentity.from_dict(json.loads(_serve_file(folders).read_text()))
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError) as error:
-        raise PrerequisiteMissing(
-            f"{_serve_file(folders)} is not readable", remedy="end `dr serve` by hand and remove the file"
-        ) from error
+    return _started(_serve_file(folders)) if _serve_file(folders).exists() else None
 
 
 def _serve_says(folders: Folders) -> str:

@@ -10,7 +10,9 @@ from dr.provider.health_check import HealthCheck
 from dr.provider.protection import Protection
 from dr.provider.recovery_point import RecoveryPoint
 from dr.provider.resource import ResourceType
+from dr.provider.retention import Retention
 from dr.provider.site_servers import SiteServers
+from dr.provider.vault_access import VaultAccess
 from dr.provider.world import World
 
 
@@ -18,6 +20,8 @@ def registry(world: World) -> Mapping[str, ResourceType]:
     """Return token to type."""
     types: tuple[ResourceType, ...] = (
         CertificateAuthority(world),
+        VaultAccess(world),
+        Retention(world),
         SiteServers(world),
         Protection(world),
         RecoveryPoint(world),

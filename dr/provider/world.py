@@ -69,6 +69,8 @@ class World:
     """The real one is `World.real()`."""
 
     open_store: Callable[[str, str], BlobStore]  # (subscription, account)
+    give_access: Callable[[str, str], datetime | None]  # (subscription, account): the site's login; when it ends
+    end_access: Callable[[str, str], None]  # (subscription, account)
     key_store: Callable[[str], KeyStore]  # (subscription)
     reach: Reach
     push: Callable[[], Pushing]
@@ -82,6 +84,8 @@ class World:
         """Return the world of this machine and its environment."""
         return cls(
             open_store=_open_store,
+            give_access=_give_access,
+            end_access=_end_access,
             key_store=_key_store,
             reach=_reach,
             push=_push,
@@ -96,6 +100,18 @@ def _open_store(subscription: str, account: str) -> BlobStore:
     from dr.target.stores import open_store  # noqa: PLC0415 - loads the Azure SDK
 
     return open_store(subscription, account)
+
+
+def _give_access(subscription: str, account: str) -> datetime | None:
+    from dr.target.stores import give_site_access  # noqa: PLC0415 - as above
+
+    return give_site_access(subscription, account, Folders.from_environment(), datetime.now(UTC))
+
+
+def _end_access(subscription: str, account: str) -> None:
+    from dr.target.stores import end_site_access  # noqa: PLC0415 - as above
+
+    end_site_access(subscription, account, Folders.from_environment())
 
 
 def _key_store(subscription: str) -> KeyStore:

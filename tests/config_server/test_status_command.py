@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from dr.cli.main import dr
+from dr.config_server.api import access_states
 from dr.errors import NotFound
+from dr.vault import declared
+from dr.vault.manifest import format_time
 from tests.config_server.rig import RunningSite, build_site, running_site
 from tests.config_server.test_cuts_and_health import SCHEMA, STATUS
 
@@ -60,3 +64,30 @@ def test_without_a_site_it_says_so_and_asks_the_vault(tmp_path: Path) -> None:
     assert [state["code"] for state in document["states"]] == ["site-unreachable"]
     # There is no vault on this machine either: that is named for each server, with what to do.
     assert all(server["states"] and server["states"][0]["remedy"] for server in document["servers"].values())
+
+
+def test_a_server_that_left_is_listed_with_until_when(site: RunningSite) -> None:
+    declared.tell(site.store, "hq", {"old1": 3600, "shop1": 3600}, datetime.now(UTC))
+    declared.tell(site.store, "hq", {"shop1": 3600}, datetime.now(UTC))
+    until = format_time(declared.read(site.store)["old1"].until or datetime.now(UTC))
+    document = json.loads(dr_status(site.folder.parent, "--json").stdout)
+    SCHEMA.validate(document)
+    assert document["left"]["old1"]["until"] == until
+    assert "old1" not in document["servers"]
+    answer = dr_status(site.folder.parent, "old1")
+    assert answer.exit_code == 0
+    assert answer.stdout.splitlines() == [f"old1  left  not protected  points kept until {until}"]
+    site.store.put("retention", declared.BLOB, b"{")
+    document = json.loads(dr_status(site.folder.parent, "--json").stdout)
+    assert [state["code"] for state in document["states"]] == ["retention-unreadable"]
+    site.store.delete("retention", declared.BLOB)
+
+
+def test_a_login_at_the_vault_that_ends_is_named_two_weeks_before() -> None:
+    now = datetime(2026, 5, 17, tzinfo=UTC)
+    assert access_states(None, now) == access_states(now + timedelta(days=15), now) == []
+    (soon,) = access_states(now + timedelta(days=13), now)
+    (over,) = access_states(now - timedelta(days=1), now)
+    assert soon.code == over.code == "vault-access-ending"
+    assert "ends at" in soon.message and "ended at" in over.message
+    assert "pulumi up" in soon.remedy

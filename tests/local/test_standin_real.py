@@ -309,7 +309,7 @@ def test_a_vm_that_azure_would_not_make_is_refused(
 
 def test_status_and_down_name_what_is_left(azure: Driver, account: Made) -> None:
     parts = {part.name: part.state for part in services.status(azure.folders)}
-    assert parts == {"azurite": "running", "serve": "stopped"}
+    assert parts == {"azurite": "running", "retention": "stopped", "serve": "stopped"}
     said: list[str] = []
     services.down(azure.folders, said.append, stop_machines=False)
     assert "storage stopped" in said

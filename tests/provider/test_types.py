@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from cryptography import x509
@@ -24,8 +24,11 @@ from dr.provider.protection import Protection
 from dr.provider.recovery_point import RecoveryPoint
 from dr.provider.registry import registry
 from dr.provider.resource import NotReady
+from dr.provider.retention import Retention
 from dr.provider.site_servers import SiteServers
+from dr.provider.vault_access import VaultAccess
 from dr.push.install import PartlyInstalled
+from dr.vault import declared
 from dr.vault.store import BlobStore
 from tests.provider.worlds import NOW, SUBSCRIPTION, Surroundings, add_point, healthy
 
@@ -68,7 +71,16 @@ def around(tmp_path: Path) -> Surroundings:
 def test_every_type_is_registered_once(around: Surroundings) -> None:
     assert set(registry(around.world)) == {
         f"dr:index:{name}"
-        for name in ("CertificateAuthority", "SiteServers", "Protection", "RecoveryPoint", "BlobCopy", "HealthCheck")
+        for name in (
+            "CertificateAuthority",
+            "VaultAccess",
+            "Retention",
+            "SiteServers",
+            "Protection",
+            "RecoveryPoint",
+            "BlobCopy",
+            "HealthCheck",
+        )
     }
 
 
@@ -104,6 +116,76 @@ class TestCertificateAuthority:
         kind.delete(resource_id, outputs, around.session)
         assert open_authority(around.keys, "ca-harbour").cert_pem
         assert around.warnings
+
+
+class TestVaultAccess:
+    INPUTS: ClassVar = {"site": "harbour", "subscription": SUBSCRIPTION, "storageAccount": "vault"}
+
+    def test_the_login_is_a_file_of_the_site_and_not_in_the_state(self, around: Surroundings) -> None:
+        kind = VaultAccess(around.world)
+        resource_id, outputs = kind.create(self.INPUTS, around.session)
+        assert (resource_id, outputs) == ("harbour", {**self.INPUTS, "until": (NOW + timedelta(days=90)).isoformat()})
+        assert kind.due(outputs) is None
+        assert kind.read(resource_id, outputs, around.session) == outputs
+
+    def test_it_is_prolonged_after_a_month_and_made_anew_when_it_was_lost(self, around: Surroundings) -> None:
+        kind = VaultAccess(around.world)
+        _, outputs = kind.create(self.INPUTS, around.session)
+        around.now = NOW + timedelta(days=31)
+        assert kind.due(outputs) == "until"
+        around.access_until = NOW + timedelta(days=121)
+        assert kind.due(kind.update("harbour", outputs, self.INPUTS, around.session)) is None
+        (around.world.site / "keys/vault.json").unlink()
+        assert kind.due(kind.read("harbour", outputs, around.session) or {}) == "until"
+
+    def test_on_target_azure_the_servers_have_an_identity_and_no_file(self, around: Surroundings) -> None:
+        around.access_until = None
+        kind, inputs = VaultAccess(around.world), {**self.INPUTS, "subscription": "another"}
+        _, outputs = kind.create(inputs, around.session)
+        assert kind.due(outputs) is None
+        assert kind.read("harbour", outputs, around.session) == outputs
+
+    def test_delete_revokes(self, around: Surroundings) -> None:
+        kind = VaultAccess(around.world)
+        resource_id, outputs = kind.create(self.INPUTS, around.session)
+        kind.delete(resource_id, outputs, around.session)
+        assert around.access_calls == ["give vault", "end vault"]
+
+
+class TestRetention:
+    INPUTS: ClassVar = {"site": "harbour", "subscription": SUBSCRIPTION, "storageAccount": "vault"}
+
+    def test_a_server_that_leaves_is_named_with_until_when_and_comes_back(self, around: Surroundings) -> None:
+        kind = Retention(around.world)
+        both = {**self.INPUTS, "servers": {"shop1": 86400, "db1": 3600}}
+        resource_id, outputs = kind.create(both, around.session)
+        assert outputs == both
+        assert around.warnings == []
+        one = {**self.INPUTS, "servers": {"db1": 3600}}
+        kind.update(resource_id, both, one, around.session)
+        (warning,) = around.warnings
+        assert "shop1 left the declaration" in warning
+        assert "2026-12-08T12:00:00.000Z" in warning, "now, a day, and two weeks of grace"
+        around.now = NOW + timedelta(days=2)
+        kind.update(resource_id, one, one, around.session)
+        assert len(around.warnings) == 1
+        assert declared.read(around.store)["shop1"].left == NOW, "a second `up` does not prolong it"
+        assert kind.read(resource_id, one, around.session) == one
+        kind.update(resource_id, one, both, around.session)
+        assert declared.read(around.store)["shop1"].left is None
+
+    def test_read_finds_a_list_that_was_changed_or_lost(self, around: Surroundings) -> None:
+        kind = Retention(around.world)
+        inputs = {**self.INPUTS, "servers": {"shop1": 86400}}
+        resource_id, outputs = kind.create(inputs, around.session)
+        around.store.delete("retention", declared.BLOB)
+        assert kind.read(resource_id, outputs, around.session) == {**inputs, "servers": {}}
+
+    def test_delete_leaves_the_vault_untouched(self, around: Surroundings) -> None:
+        kind = Retention(around.world)
+        resource_id, outputs = kind.create({**self.INPUTS, "servers": {"shop1": 86400}}, around.session)
+        kind.delete(resource_id, outputs, around.session)
+        assert declared.read(around.store)["shop1"].left is None
 
 
 class TestSiteServers:

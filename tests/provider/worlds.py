@@ -116,12 +116,16 @@ class Surroundings:
     configuration: dict[str, str] = field(default_factory=dict)
     now: datetime = NOW
     endpoint: tuple[str, int] = ("127.0.0.1", 1)
+    access_until: datetime | None = NOW + timedelta(days=90)
+    access_calls: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     @property
     def world(self) -> World:
         return World(
             open_store=lambda subscription, account: self.store,
+            give_access=self._give_access,
+            end_access=lambda subscription, account: self.access_calls.append(f"end {account}"),
             key_store=lambda subscription: self.keys,
             reach=lambda subscription, resource_group, vm_name, address, port: self.endpoint,
             push=lambda: self.push,
@@ -130,6 +134,14 @@ class Surroundings:
             configuration=self.configuration,
             now=lambda: self.now,
         )
+
+    def _give_access(self, subscription: str, account: str) -> datetime | None:
+        self.access_calls.append(f"give {account}")
+        if self.access_until is not None:
+            path = self.folder / "site" / "keys" / "vault.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("the login")
+        return self.access_until
 
     def _agent_package(self) -> Path:
         path = self.folder / "agent.pyz"

@@ -1,0 +1,83 @@
+"""The end of a whole vault: protection off by the one word that the vault's program knows, then `pulumi destroy`.
+
+Rules:
+- Nothing else may stand: while a site or a run holds resources, somebody still relies on the vault.
+- The word is an environment variable of this one call, never configuration: no later `up` finds it.
+- Interrupted before the destruction, `pulumi up` of the vault's stack protects everything again; interrupted in the
+  middle, a second call goes on destroying and makes nothing anew (a deleted Key Vault would keep its name).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from dr.errors import Refused, RunFailed
+from dr.failover.engine import Event, Outcome
+from dr.vault.points import read_points, servers
+from dr.vault.store import BlobStore
+
+ENDING = "LIFEBOAT_ENDING_VAULT"  # the vault's program reads it (`stacks/dispatch.py`)
+
+
+class Destroyable(Protocol):
+    """One stack; `dr.failover.engine.Engine` is the real one."""
+
+    def state(self) -> Mapping[str, Any] | None: ...
+
+    def up(self, report: Callable[[Event], None]) -> Outcome: ...
+
+    def destroy(self, report: Callable[[Event], None]) -> Outcome: ...
+
+
+@dataclass(frozen=True, slots=True)
+class VaultLoss:
+    """What goes with a vault: recovery points by server, and the resources of its stack."""
+
+    points: Mapping[str, int]
+    resources: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"points": dict(self.points), "resources": self.resources}
+
+
+def survey(stack: Destroyable, store: BlobStore | None) -> VaultLoss:
+    """Return what the end of a vault takes along; `store` None: there is no account any more."""
+    points = {}
+    if store is not None:
+        for server in servers(store):
+            found = read_points(store, server)
+            points[server] = len(found.good) + len(found.broken)
+    return VaultLoss(points, len(list(resources(stack.state()))))
+
+
+def refuse_standing(stacks: Mapping[str, Mapping[str, Any] | None]) -> None:
+    """Raise `Refused` unless all of these stacks, name to deployment, are empty."""
+    standing = [name for name, deployment in stacks.items() if any(resources(deployment))]
+    if standing:
+        raise Refused(
+            f"{', '.join(standing)} still hold resources that rely on this vault",
+            code="stacks-standing",
+            remedy="; ".join(f"`pulumi destroy -s {name}`" for name in standing) + "; then run this command again",
+        )
+
+
+def end_vault(stack: Destroyable, report: Callable[[Event], None]) -> None:
+    """Take the protection away and destroy everything. `RunFailed` with what the engine said; a second call goes on."""
+    if any(resource.get("protect") or resource.get("retainOnDelete") for resource in resources(stack.state())):
+        _succeed(stack.up(report), "the protection could not be taken away; nothing was destroyed")
+    _succeed(stack.destroy(report), "the vault is not destroyed completely")
+
+
+def resources(deployment: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
+    """Yield what a stack holds, but for the stack itself and its providers."""
+    for resource in (deployment or {}).get("resources") or []:
+        if not str(resource["type"]).startswith("pulumi:"):
+            yield resource
+
+
+def _succeed(outcome: Outcome, what: str) -> None:
+    if not outcome.succeeded:
+        said = "it was interrupted" if outcome.interrupted else "; ".join(outcome.errors)
+        raise RunFailed(f"{what}: {said}", code="vault-not-destroyed", remedy="run the same command again")
