@@ -11,12 +11,15 @@ from pathlib import Path
 import pulumi
 
 from dr import compile as compiler
-from dr.errors import Refused
+from dr.compile.blueprint import Identities
+from dr.compile.landing import NOBODY
+from dr.errors import DeclarationInvalid, Refused
 from dr.model import Declaration
-from dr.schema import load
+from dr.schema import NO_SITE, load
 from dr.target.folders import LOCAL_SUBSCRIPTION
 
 LOCAL = "local"
+ENDING = "LIFEBOAT_ENDING_VAULT"  # set by `dr vault destroy` alone (`dr.retention.ending`), to the vault's name
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -60,6 +63,18 @@ def tie_to_site(held: str | None, declared: str, stack: str) -> None:
         )
 
 
+def site_left_out(held: str | None, invalid: DeclarationInvalid, stack: str) -> Refused | None:
+    """Return the refusal for a declaration whose site was taken out, None when it is invalid for another reason."""
+    if not held or NO_SITE not in invalid.message:
+        return None
+    return Refused(
+        f'{invalid.message}\nthis stack holds site "{held}": a site is not removed by leaving it out, for nobody would '
+        "know any more whose its recovery points are",
+        remedy=f'put the Site "{held}" back. To end it: `pulumi destroy` of its site stack, then `dr vault destroy`; '
+        f"only then has {stack} nothing to lose",
+    )
+
+
 def run(stack: str) -> None:
     """Declare the resources of `stack`. Raises the errors of `dr.errors`, before the first registration."""
     name = split(stack)
@@ -70,15 +85,43 @@ def run(stack: str) -> None:
             remedy='run `eval "$(dr env)"` and `pulumi config set azure-native:subscriptionId ID`',
         )
     tie_to_target(name.target, subscription)
-    declaration = load(Path(os.environ.get("LIFEBOAT_PLANS") or CHECKOUT / "plans"))
-    tie_to_site(pulumi.Config("dr").get("site"), declaration.site.name, stack)
+    held = pulumi.Config("dr").get("site")
+    try:
+        declaration = load(Path(os.environ.get("LIFEBOAT_PLANS") or CHECKOUT / "plans"))
+    except DeclarationInvalid as invalid:
+        raise (site_left_out(held, invalid, stack) or invalid) from invalid
+    tie_to_site(held, declaration.site.name, stack)
     PROGRAMS[name.purpose](name, declaration, subscription)
 
 
 def _vault(name: StackName, declaration: Declaration, subscription: str) -> None:
     from stacks import vault  # noqa: PLC0415 - each program loads only its own part of the SDK
 
-    vault.program(compiler.vault(declaration, subscription), subscription)
+    directory = NOBODY if name.target == LOCAL else identities()
+    blueprint = compiler.vault(declaration, subscription, directory)
+    vault.program(blueprint, subscription, ending=os.environ.get(ENDING) == blueprint.recovery_vault)
+
+
+def identities() -> Identities:
+    """Return who the vault is to be opened for, from the stack's configuration. `Refused` names all that is missing."""
+    config = pulumi.Config("dr")
+    given = {key: config.get(key) or "" for key in _IDENTITIES}
+    missing = [f"dr:{key} ({meaning})" for key, meaning in _IDENTITIES.items() if not given[key]]
+    if missing:
+        raise Refused(
+            f"the vault's stack lacks {', '.join(missing)}",
+            code="identities-missing",
+            remedy="`pulumi config set KEY VALUE` each of them; docs/vault.md tells where they come from",
+        )
+    return Identities(*given.values())
+
+
+_IDENTITIES = {
+    "tenant": "id of the directory",
+    "sitePrincipal": "object id of the application that the site's servers log in as",
+    "operatorPrincipal": "object id of the group of those who run dr",
+    "retentionImage": "container image of dr",
+}
 
 
 def _site(name: StackName, declaration: Declaration, subscription: str) -> None:

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 import pulumi
 
 
-def kept(*, after: Sequence[pulumi.Resource] = ()) -> pulumi.ResourceOptions:
-    """Of the vault: `destroy` is refused, and what leaves the declaration stays where it is."""
-    return pulumi.ResourceOptions(protect=True, retain_on_delete=True, depends_on=list(after))
+def kept(*, after: Sequence[pulumi.Resource] = (), ending: bool = False) -> pulumi.ResourceOptions:
+    """Of the vault: `destroy` is refused, and what leaves the declaration stays where it is.
+
+    `ending` is the word of `dr vault destroy`: nothing is protected any more.
+    """
+    return pulumi.ResourceOptions(protect=not ending, retain_on_delete=not ending, depends_on=list(after))
 
 
 def named(

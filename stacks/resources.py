@@ -33,6 +33,32 @@ class CertificateAuthority(pulumi.CustomResource):
         return _output(self, "certificate")
 
 
+class VaultAccess(pulumi.CustomResource):
+    """The login of the site's servers at the vault."""
+
+    def __init__(self, name: str, *, blueprint: SiteBlueprint, subscription: str, opts: pulumi.ResourceOptions) -> None:
+        properties = {
+            "site": blueprint.site,
+            "subscription": subscription,
+            "storageAccount": blueprint.storage_account,
+            "until": None,
+        }
+        super().__init__("dr:index:VaultAccess", name, properties, opts)
+
+
+class Retention(pulumi.CustomResource):
+    """What the vault is told about how long points live."""
+
+    def __init__(self, name: str, *, blueprint: SiteBlueprint, subscription: str, opts: pulumi.ResourceOptions) -> None:
+        properties = {
+            "site": blueprint.site,
+            "subscription": subscription,
+            "storageAccount": blueprint.storage_account,
+            "servers": {each.server: each.retention_seconds for each in blueprint.protections},
+        }
+        super().__init__("dr:index:Retention", name, properties, opts)
+
+
 class SiteServers(pulumi.CustomResource):
     """Configuration and certificates of the site's configuration server and process servers."""
 

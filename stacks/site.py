@@ -13,11 +13,12 @@ from stacks.components.gateway import Gateway
 from stacks.components.name_resolution import PrivateZone
 from stacks.components.networks import VirtualNetwork
 from stacks.components.outbound import Outbound
+from stacks.components.private_endpoint import private_endpoint
 from stacks.components.setting import Setting
 from stacks.components.spending import Spending
 from stacks.components.watch import Logged, Watch
 from stacks.options import named
-from stacks.resources import Protection, SiteServers
+from stacks.resources import Protection, Retention, SiteServers, VaultAccess
 
 
 def program(blueprint: SiteBlueprint, subscription: str, *, gateway_secret: str | None = None) -> None:
@@ -33,8 +34,13 @@ def program(blueprint: SiteBlueprint, subscription: str, *, gateway_secret: str 
         opts=named(),
     )
     setting = Setting(subscription, group, blueprint.location, blueprint.tags)
-    _zone(blueprint.zone, setting, None if gateway_secret is None else pulumi.Output.secret(gateway_secret))
-    servers = SiteServers(blueprint.site, blueprint=blueprint, subscription=subscription, opts=named())
+    production = _zone(
+        blueprint.zone, setting, None if gateway_secret is None else pulumi.Output.secret(gateway_secret)
+    )
+    _vault_endpoints(blueprint, setting, production)
+    Retention(blueprint.site, blueprint=blueprint, subscription=subscription, opts=named())
+    access = VaultAccess(blueprint.site, blueprint=blueprint, subscription=subscription, opts=named())
+    servers = SiteServers(blueprint.site, blueprint=blueprint, subscription=subscription, opts=named(after=[access]))
     for protection in blueprint.protections:
         Protection(
             protection.server,
@@ -47,7 +53,7 @@ def program(blueprint: SiteBlueprint, subscription: str, *, gateway_secret: str 
     pulumi.export("servers", [protection.server for protection in blueprint.protections])
 
 
-def _zone(zone: ZoneBlueprint, setting: Setting, gateway_secret: pulumi.Output[str] | None) -> None:
+def _zone(zone: ZoneBlueprint, setting: Setting, gateway_secret: pulumi.Output[str] | None) -> VirtualNetwork:
     outbound = Outbound("outbound", blueprint=zone.nat, setting=setting)
     production = VirtualNetwork("production", blueprint=zone.production, setting=setting, nat=outbound.gateway.id)
     logged = {zone.nat.public_address: Logged(outbound.address)}
@@ -74,3 +80,19 @@ def _zone(zone: ZoneBlueprint, setting: Setting, gateway_secret: pulumi.Output[s
     if zone.budget is not None:
         action_group = None if watch is None else watch.action_group
         Spending("spending", blueprint=zone.budget, setting=setting, action_group=action_group)
+    return production
+
+
+def _vault_endpoints(blueprint: SiteBlueprint, setting: Setting, production: VirtualNetwork) -> None:
+    """Declare the site's private ways to the vault; they are the site's, and go with it."""
+    for endpoint in blueprint.vault_endpoints:
+        subnet_id = setting.id(endpoint.subnet_id_suffix)
+        private_endpoint(
+            endpoint,
+            group=setting.group,
+            location=setting.location,
+            network_id=subnet_id.rpartition("/subnets/")[0],
+            subnet_id=subnet_id,
+            tags=setting.tags,
+            options=lambda: named(after=[production]),
+        )

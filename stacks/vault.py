@@ -1,91 +1,68 @@
-"""The stack `vault-TARGET`: what keeps the recovery points, and outlives everything else."""
+"""The stack `vault-TARGET`: what keeps the recovery points, and outlives everything else.
+
+Every resource is protected and retained: `destroy` is refused, and what leaves the declaration stays. The lock on the
+resource group keeps also those out who come without Pulumi. `ending` is the word of `dr vault destroy`.
+"""
 
 from __future__ import annotations
 
 import pulumi
-from pulumi_azure_native import recoveryservices, resources, storage
+from pulumi_azure_native import authorization, recoveryservices, resources
 
 from dr.compile import names
 from dr.compile.blueprint import VaultBlueprint
+from stacks.components.history import history
+from stacks.components.keys import keys
+from stacks.components.retention_job import retention_identity, retention_job
+from stacks.components.rights import rights
+from stacks.components.vault_network import vault_network
 from stacks.options import kept
 from stacks.resources import CertificateAuthority
 
-DELETED_KEPT_DAYS = 14
 
-
-def program(blueprint: VaultBlueprint, subscription: str) -> None:
-    """Declare Recovery Services vault, storage account, containers and the site's CA; all of it protected."""
+def program(blueprint: VaultBlueprint, subscription: str, *, ending: bool = False) -> None:
+    """Declare Recovery Services vault, storage, keys, roles, the retention job, the site's CA and the lock."""
     group = resources.ResourceGroup(
         blueprint.resource_group,
         resource_group_name=blueprint.resource_group,
         location=blueprint.location,
         tags=dict(blueprint.tags),
-        opts=kept(),
+        opts=kept(ending=ending),
     )
-    recoveryservices.Vault(
+    recovery = recoveryservices.Vault(
         blueprint.recovery_vault,
         vault_name=blueprint.recovery_vault,
         resource_group_name=group.name,
         location=blueprint.location,
         sku=recoveryservices.SkuArgs(name="RS0", tier="Standard"),
-        properties=recoveryservices.VaultPropertiesArgs(public_network_access="Enabled"),
+        properties=recoveryservices.VaultPropertiesArgs(
+            public_network_access="Enabled" if blueprint.network is None else "Disabled"
+        ),
         tags=dict(blueprint.tags),
-        opts=kept(),
+        opts=kept(ending=ending),
     )
-    account = _account(blueprint, group)
-    _containers(blueprint, group, account)
+    account, containers = history(blueprint, group, ending=ending)
+    key_vault = keys(blueprint, group, subscription, ending=ending)
+    identity = retention_identity(blueprint, group, ending=ending)
+    rights(blueprint, group, account, identity, after=containers, ending=ending)
+    subnet = None
+    if blueprint.network is not None:
+        subnet = vault_network(blueprint, blueprint.network, group, after=[account], ending=ending)
+    retention_job(blueprint, group, identity, subnet, after=containers, ending=ending)
     authority = CertificateAuthority(
         blueprint.certificate_authority,
         authority=blueprint.certificate_authority,
         site=blueprint.tags[names.TAG_SITE],
         subscription=subscription,
-        opts=kept(after=[account]),
+        opts=kept(after=[account, key_vault], ending=ending),
+    )
+    authorization.ManagementLockByScope(
+        blueprint.lock,
+        lock_name=blueprint.lock,
+        scope=group.id,
+        level="CanNotDelete",
+        notes="Lifeboat: the last copy of the site's servers. `dr vault destroy` takes this lock away, nothing else.",
+        opts=kept(after=[recovery, account, key_vault, *containers], ending=ending),
     )
     pulumi.export("storageAccount", account.name)
     pulumi.export("certificate", authority.certificate)
-
-
-def _account(blueprint: VaultBlueprint, group: resources.ResourceGroup) -> storage.StorageAccount:
-    # Standard: any number of snapshots per page blob (premium has 100). Locally redundant: the account lies in
-    # another place than the site, and zones do not exist in every region. No hierarchical namespace: it has no
-    # page blobs.
-    return storage.StorageAccount(
-        blueprint.storage_account,
-        account_name=blueprint.storage_account,
-        resource_group_name=group.name,
-        location=blueprint.location,
-        kind=storage.Kind.STORAGE_V2,
-        sku=storage.SkuArgs(name=storage.SkuName.STANDARD_LRS),
-        access_tier=storage.AccessTier.HOT,
-        allow_blob_public_access=False,
-        allow_cross_tenant_replication=False,
-        allow_shared_key_access=False,
-        enable_https_traffic_only=True,
-        is_hns_enabled=False,
-        is_local_user_enabled=False,
-        minimum_tls_version=storage.MinimumTlsVersion.TLS1_2,
-        tags=dict(blueprint.tags),
-        opts=kept(),
-    )
-
-
-def _containers(blueprint: VaultBlueprint, group: resources.ResourceGroup, account: storage.StorageAccount) -> None:
-    retention = storage.DeleteRetentionPolicyArgs(enabled=True, days=DELETED_KEPT_DAYS)
-    service = storage.BlobServiceProperties(
-        f"{blueprint.storage_account}-blobs",
-        account_name=account.name,
-        resource_group_name=group.name,
-        blob_services_name="default",
-        delete_retention_policy=retention,
-        container_delete_retention_policy=retention,
-        opts=kept(),
-    )
-    for container in blueprint.containers:
-        storage.BlobContainer(
-            container,
-            container_name=container,
-            account_name=account.name,
-            resource_group_name=group.name,
-            public_access=storage.PublicAccess.NONE,
-            opts=kept(after=[service]),
-        )

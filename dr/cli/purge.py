@@ -7,18 +7,17 @@ from contextlib import closing
 
 import click
 
-from dr.errors import PrerequisiteMissing, Refused
+from dr.cli.target import choose, target_option
+from dr.errors import Refused
 from dr.plain import plain
 
 
 @click.command()
 @click.argument("server")
 @click.option("--yes", "word", metavar="NAME", help="The server's name again, instead of typing it when asked.")
-@click.option(
-    "--target", default="local", show_default=True, type=click.Choice(["local", "azure"]), help="Whose vault."
-)
+@target_option("Whose vault.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (docs/formats/purge.schema.json).")
-def purge(server: str, *, word: str | None, target: str, as_json: bool) -> None:
+def purge(server: str, *, word: str | None, target: str | None, as_json: bool) -> None:
     """Remove every recovery point and the replica of SERVER, for good.
 
     Take the server out of the declaration and run `pulumi up` of the site stack first: a protected server is refused,
@@ -30,33 +29,26 @@ def purge(server: str, *, word: str | None, target: str, as_json: bool) -> None:
       dr purge old1
       dr purge old1 --yes old1 --json
     """
-    from dr.cli.validate import default_folder  # noqa: PLC0415 - `dr --help` needs none of this
-    from dr.compile import names  # noqa: PLC0415
+    from dr.compile import names  # noqa: PLC0415 - `dr --help` needs none of this
     from dr.retention import purge as work  # noqa: PLC0415
-    from dr.schema import load  # noqa: PLC0415
-    from dr.target.folders import LOCAL_SUBSCRIPTION, Folders  # noqa: PLC0415
+    from dr.target.folders import Folders  # noqa: PLC0415
     from dr.target.secrets import key_store  # noqa: PLC0415
     from dr.target.stores import open_for_purge  # noqa: PLC0415
 
-    declaration, folders = load(default_folder()), Folders.from_environment()
-    site = declaration.site
-    subscription = LOCAL_SUBSCRIPTION if target == "local" else site.subscription
-    if not subscription:
-        raise PrerequisiteMissing(
-            "the declaration names no subscription for target azure", remedy="set site.subscription in plans/"
-        )
+    chosen, folders = choose(target), Folders.from_environment()
+    site, subscription = chosen.declaration.site.name, chosen.subscription
     # Whoever can't open the key store can't end a history, whatever else they may do.
-    key_store(subscription, folders).get(names.certificate_authority(site.name))
-    account = names.storage_account(site.name, subscription)
+    key_store(subscription, folders).get(names.certificate_authority(site))
+    account = names.storage_account(site, subscription)
     with closing(open_for_purge(subscription, account, folders)) as store:
         work.refuse(store, server)
         loss = work.survey(store, server)
         if not as_json:
-            _show(loss.as_dict(), target)
+            _show(loss.as_dict(), chosen.target)
         confirm(server, word, ask=not as_json)
         removed = work.purge(store, server)
     if as_json:
-        click.echo(json.dumps({"server": server, "target": target, "removed": removed.as_dict()}))
+        click.echo(json.dumps({"server": server, "target": chosen.target, "removed": removed.as_dict()}))
     else:
         click.echo(plain(f"{server}: removed"))
 

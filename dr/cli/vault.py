@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 from dr.cli.purge import confirm
-from dr.errors import NotFound, PrerequisiteMissing, Refused
+from dr.cli.target import choose, target_option
+from dr.errors import NotFound, Refused
 from dr.plain import plain
 
 if TYPE_CHECKING:
-    from dr.model import Declaration
     from dr.retention.ending import Destroyable, VaultLoss
     from dr.target.folders import Folders
 
@@ -30,11 +30,9 @@ def vault() -> None:
 @vault.command()
 @click.option("--name", required=True, metavar="VAULT", help="Name of the vault, as `pulumi up` made it.")
 @click.option("--yes", "word", metavar="VAULT", help="The vault's name again, instead of typing it when asked.")
-@click.option(
-    "--target", default="local", show_default=True, type=click.Choice(["local", "azure"]), help="Whose vault."
-)
+@target_option("Whose vault.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (docs/formats/vault-destroy.schema.json).")
-def destroy(name: str, *, word: str | None, target: str, as_json: bool) -> None:
+def destroy(name: str, *, word: str | None, target: str | None, as_json: bool) -> None:
     """Destroy the vault called VAULT with every recovery point of every server, for good.
 
     The stacks of the site and of every plan have to be empty. Says what will be lost and asks for the name again. Needs
@@ -50,14 +48,14 @@ def destroy(name: str, *, word: str | None, target: str, as_json: bool) -> None:
     from dr.compile import names  # noqa: PLC0415 - `dr --help` needs none of this
     from dr.failover.engine import Engine  # noqa: PLC0415
     from dr.local.environment import environment  # noqa: PLC0415
+    from dr.local.stacks import binding_of, prepare_stack, stack_names  # noqa: PLC0415
     from dr.retention import ending  # noqa: PLC0415
-    from dr.schema import load  # noqa: PLC0415
-    from dr.target.folders import LOCAL_SUBSCRIPTION, Folders  # noqa: PLC0415
+    from dr.target.backend import backend_of  # noqa: PLC0415
+    from dr.target.folders import Folders  # noqa: PLC0415
     from dr.target.secrets import key_store  # noqa: PLC0415
 
-    folders = Folders.from_environment()
-    os.environ.update(environment(target, folders))
-    declaration = load(Path(os.environ["LIFEBOAT_PLANS"]))
+    folders, chosen = Folders.from_environment(), choose(target)
+    declaration, subscription = chosen.declaration, chosen.subscription
     site = declaration.site
     wanted = names.recovery_vault(site.name)
     if name != wanted:
@@ -66,43 +64,24 @@ def destroy(name: str, *, word: str | None, target: str, as_json: bool) -> None:
             code="other-vault",
             remedy="check --name and LIFEBOAT_PLANS; nothing was changed",
         )
-    subscription = LOCAL_SUBSCRIPTION if target == "local" else site.subscription
-    if not subscription:
-        raise PrerequisiteMissing(
-            "the declaration names no subscription for target azure", remedy="set site.subscription in plans/"
-        )
+    variables = environment(chosen.target, folders, backend=backend_of(site, subscription))
+    os.environ.update(variables)
     # Whoever can't open the key store can't end a history, whatever else they may do.
     key_store(subscription, folders).get(names.certificate_authority(site.name))
-    _prepare(declaration, target, folders)
-    stack = Engine(CHECKOUT, f"vault-{target}", {**os.environ, ending.ENDING: name})
-    others = [f"site-{target}", *(f"failover-{plan}-{target}" for plan in declaration.plans)]
+    own, binding = f"vault-{chosen.target}", binding_of(chosen.target, declaration)
+    prepare_stack(own, project=CHECKOUT, environment=variables, binding=binding, folders=folders)
+    others = [each for each in stack_names(declaration, chosen.target) if each != own]
     ending.refuse_standing({each: Engine(CHECKOUT, each, os.environ).state() for each in others})
+    stack = Engine(CHECKOUT, own, {**os.environ, ending.ENDING: name})
     loss = _survey(stack, subscription, names.storage_account(site.name, subscription), folders)
     if not as_json:
-        _show(name, loss, target)
+        _show(name, loss, chosen.target)
     confirm(name, word, ask=not as_json)
     ending.end_vault(stack, lambda event: None)
     if as_json:
-        click.echo(json.dumps({"vault": name, "target": target, "destroyed": loss.as_dict()}))
+        click.echo(json.dumps({"vault": name, "target": chosen.target, "destroyed": loss.as_dict()}))
     else:
         click.echo(f"{name}: destroyed")
-
-
-def _prepare(declaration: Declaration, target: str, folders: Folders) -> None:
-    """Give a fresh checkout the configuration of the local stack; target azure's is in its backend."""
-    from dr.local.environment import environment  # noqa: PLC0415 - as above
-    from dr.local.stacks import prepare_stack  # noqa: PLC0415
-
-    if target == "local":
-        site = declaration.site
-        prepare_stack(
-            "vault-local",
-            project=CHECKOUT,
-            folders=folders,
-            environment=environment(target, folders),
-            site=site.name,
-            location=site.location,
-        )
 
 
 def _survey(stack: Destroyable, subscription: str, account: str, folders: Folders) -> VaultLoss:

@@ -14,13 +14,69 @@ from dr.model import Ssh, Traffic
 
 
 @dataclass(frozen=True, slots=True)
+class Identities:
+    """Who exists already in the directory that the subscription trusts; no secret."""
+
+    tenant: str
+    site_principal: str  # object id of the application that the site's servers log in as
+    operator_principal: str  # object id of the group whose members run `dr`
+    retention_image: str  # container image of `dr`, for the retention job
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateEndpointBlueprint:
+    """A private way to a part of the vault, inside one subnet of one network."""
+
+    name: str
+    target_id: str  # of the storage account or the Key Vault
+    part: str  # "blob" | "vault", as Azure calls them
+    zone: str  # the private DNS zone that leads there
+    subnet_id_suffix: str  # "/resourceGroups/…/subnets/…", joined to the subscription by the program
+
+
+@dataclass(frozen=True, slots=True)
+class VaultNetworkBlueprint:
+    """The retention job's own network: peered with nobody."""
+
+    name: str
+    prefix: str
+    job_subnet: str
+    job_prefix: str
+    endpoint_subnet: str
+    endpoint_prefix: str
+    endpoint: PrivateEndpointBlueprint
+
+
+@dataclass(frozen=True, slots=True)
+class GrantBlueprint:
+    """One role of one holder on one container."""
+
+    name: str  # a GUID
+    holder: str  # "site" | "operator" | "retention"
+    role: str  # a key of VaultBlueprint.roles
+    container: str
+
+
+@dataclass(frozen=True, slots=True)
 class VaultBlueprint:
     resource_group: str
     location: str
     recovery_vault: str
     storage_account: str
-    containers: tuple[str, ...]  # replicas, manifests, runs, state
+    redundancy: str  # "LRS" | "ZRS" | "GRS" | "GZRS"
+    containers: tuple[str, ...]  # replicas, manifests, runs, state, retention
+    immutable_container: str
+    key_vault: str
+    wrapping_key: str
     certificate_authority: str  # name of the CA's key in the key store
+    roles: Mapping[str, str]  # word -> GUID
+    grants: tuple[GrantBlueprint, ...]
+    identities: Identities
+    retention_identity: str
+    retention_environment: str
+    retention_job: str
+    lock: str
+    network: VaultNetworkBlueprint | None  # only with private endpoints
     tags: Mapping[str, str]
 
 
@@ -62,6 +118,7 @@ class SiteBlueprint:
     process_servers: tuple[tuple[str, str], ...]  # (name, "address:port")
     protections: tuple[ProtectionBlueprint, ...]
     tags: Mapping[str, str]
+    vault_endpoints: tuple[PrivateEndpointBlueprint, ...] = ()  # only with private endpoints
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,25 +5,87 @@ from __future__ import annotations
 from dr.compile import names
 from dr.compile.blueprint import (
     DiskBlueprint,
+    GrantBlueprint,
+    Identities,
+    PrivateEndpointBlueprint,
     ProtectionBlueprint,
     SiteBlueprint,
     VaultBlueprint,
+    VaultNetworkBlueprint,
 )
 from dr.compile.zone import zone
-from dr.model import Declaration, Server
+from dr.model import Declaration, Endpoints, Server, Site
+
+NOBODY = Identities(
+    tenant="00000000-10ca-4000-8000-000000000001",
+    site_principal="00000000-10ca-4000-8000-000000000002",
+    operator_principal="00000000-10ca-4000-8000-000000000003",
+    retention_image="lifeboat:local",
+)
+"""What target local has for a directory."""
+
+# Peered with nobody, so that it can be the same for every site.
+VAULT_PREFIX, JOB_PREFIX, ENDPOINT_PREFIX = "192.168.255.0/24", "192.168.255.0/25", "192.168.255.128/28"
+
+# The table of `dr.target.access` as roles: reader r, creator r c, writer r c w, deleter r d, keeper r c w d.
+_GRANTS = (
+    ("site", "writer", names.REPLICAS),
+    ("site", "creator", names.MANIFESTS),
+    ("site", "reader", names.RETENTION),
+    ("operator", "reader", names.REPLICAS),
+    ("operator", "reader", names.MANIFESTS),
+    ("operator", "keeper", names.RUNS),
+    ("operator", "keeper", names.STATE),
+    ("operator", "keeper", names.RETENTION),
+    ("retention", "deleter", names.REPLICAS),
+    ("retention", "deleter", names.MANIFESTS),
+    ("retention", "reader", names.RUNS),
+    ("retention", "reader", names.RETENTION),
+)
 
 
-def vault(declaration: Declaration, subscription: str) -> VaultBlueprint:
+def vault(declaration: Declaration, subscription: str, identities: Identities = NOBODY) -> VaultBlueprint:
     """Return the vault's blueprint; `subscription` is the id that the stack's target deploys to."""
     site = declaration.site
+    roles = {word: names.role(site.name, subscription, word) for word in sorted({role for _, role, _ in _GRANTS})}
     return VaultBlueprint(
         resource_group=names.vault_resource_group(site),
         location=site.location,
         recovery_vault=names.recovery_vault(site.name),
         storage_account=names.storage_account(site.name, subscription),
+        redundancy=site.storage.redundancy.value,
         containers=names.CONTAINERS,
+        immutable_container=names.MANIFESTS,
+        key_vault=names.key_vault(site.name, subscription),
+        wrapping_key=names.wrapping_key(site.name),
         certificate_authority=names.certificate_authority(site.name),
+        roles=roles,
+        grants=tuple(
+            GrantBlueprint(names.assignment(roles[role], container, holder), holder, role, container)
+            for holder, role, container in _GRANTS
+        ),
+        identities=identities,
+        retention_identity=names.retention_identity(site.name),
+        retention_environment=names.retention_environment(site.name),
+        retention_job=names.retention_job(site.name, subscription),
+        lock=names.delete_lock(site.name),
+        network=_vault_network(site, subscription) if site.endpoints is Endpoints.PRIVATE else None,
         tags={names.TAG_SITE: site.name},
+    )
+
+
+def _vault_network(site: Site, subscription: str) -> VaultNetworkBlueprint:
+    name, subnet = names.vault_network(site.name), "endpoints"
+    group = names.vault_resource_group(site)
+    suffix = f"/resourceGroups/{group}/providers/Microsoft.Network/virtualNetworks/{name}/subnets/{subnet}"
+    return VaultNetworkBlueprint(
+        name=name,
+        prefix=VAULT_PREFIX,
+        job_subnet="retention",
+        job_prefix=JOB_PREFIX,
+        endpoint_subnet=subnet,
+        endpoint_prefix=ENDPOINT_PREFIX,
+        endpoint=_blob_endpoint(site, subscription, "vault", suffix),
     )
 
 
@@ -41,6 +103,30 @@ def site(declaration: Declaration, subscription: str) -> SiteBlueprint:
         process_servers=tuple((p.name, _end(p.address, p.port)) for p in declared.process_servers),
         protections=tuple(_protection(declaration, declaration.servers[name]) for name in sorted(declaration.servers)),
         tags={names.TAG_SITE: declared.name},
+        vault_endpoints=_site_endpoints(declared, subscription) if declared.endpoints is Endpoints.PRIVATE else (),
+    )
+
+
+def _site_endpoints(site: Site, subscription: str) -> tuple[PrivateEndpointBlueprint, ...]:
+    """The site's ways to the vault lie in the site's network and go with it; the vault never knows of them."""
+    suffix = names.subnet_id_suffix(site, site.network.subnets[0].name)
+    keys = PrivateEndpointBlueprint(
+        name=names.vault_endpoint(site.name, "site", "vault"),
+        target_id=names.key_vault_id(site, subscription),
+        part="vault",
+        zone="privatelink.vaultcore.azure.net",
+        subnet_id_suffix=suffix,
+    )
+    return _blob_endpoint(site, subscription, "site", suffix), keys
+
+
+def _blob_endpoint(site: Site, subscription: str, place: str, suffix: str) -> PrivateEndpointBlueprint:
+    return PrivateEndpointBlueprint(
+        name=names.vault_endpoint(site.name, place, "blob"),
+        target_id=names.storage_account_id(site, subscription),
+        part="blob",
+        zone="privatelink.blob.core.windows.net",
+        subnet_id_suffix=suffix,
     )
 
 

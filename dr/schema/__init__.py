@@ -7,6 +7,6 @@
 from dr.schema.concerns import Concern
 from dr.schema.examine import Examined, examine
 from dr.schema.files import check, inspect, load
-from dr.schema.findings import Finding
+from dr.schema.findings import NO_SITE, Finding
 
-__all__ = ["Concern", "Examined", "Finding", "check", "examine", "inspect", "load"]
+__all__ = ["NO_SITE", "Concern", "Examined", "Finding", "check", "examine", "inspect", "load"]

@@ -11,7 +11,7 @@ from dr.schema.build import build
 from dr.schema.concerns import Concern, find_concerns
 from dr.schema.definition import KINDS
 from dr.schema.document import Document, parse
-from dr.schema.findings import Finding, closest, quoted
+from dr.schema.findings import NO_SITE, Finding, closest, quoted
 from dr.schema.networks import check_networks
 from dr.schema.plans import check_plans
 from dr.schema.policies import check_policies
@@ -138,7 +138,7 @@ def _kind(document: Document) -> tuple[str | None, list[Finding]]:
 def _check_number_of_sites(estate: Estate, folder: str) -> list[Finding]:
     sites = list(estate.of("Site"))
     if not sites and "Site" not in estate.unsure and not estate.names["Site"]:
-        return [Finding(folder, 1, 1, "no Site is declared; a declaration has exactly one, add it")]
+        return [Finding(folder, 1, 1, f"{NO_SITE}; a declaration has exactly one, add it")]
     return [
         site.document.finding(
             ("kind",), f"a second Site; a declaration has exactly one (first at {sites[0].where(())}); take one out"

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _LONGEST_NAME = 100
+NO_SITE = "no Site is declared"
 
 
 @dataclass(frozen=True, slots=True)

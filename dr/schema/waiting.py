@@ -13,8 +13,6 @@ _ACTIONS = "actions of recovery plans"
 _CHECKS = "health checks by SSH and SQL"
 
 WAITING: Mapping[str, str] = {
-    "Site.endpoints": "the vault stack in full",
-    "Site.storage": "the vault stack in full",
     "ReplicationPolicy.appConsistentEvery": "application-consistent recovery points",
     "Server.group": "recovery points that servers share",
     "Server.bootPreparation": "boot readiness",

@@ -16,6 +16,7 @@ import yaml
 
 from demo import compare
 from demo.stage import CommandFailed
+from dr.compile import names
 from dr.local import machines
 from dr.push.layout import CONFIG_FOLDER, KEY, PROGRAM_FOLDER, UNIT, UNIT_FILE
 from tests.end_to_end.estate import ACCOUNT, SERVER, SHOP_PORT, SITE, Estate, raised
@@ -75,7 +76,7 @@ def test_one_value_is_one_change(estate: Estate) -> None:
 
     agent = agent_on(estate.source)
     change(estate, "ReplicationPolicy", lambda policy: policy.update(retention="12h"))
-    assert estate.up("site-local") == ["update SiteServers"]
+    assert sorted(estate.up("site-local")) == ["update Retention", "update SiteServers"]
     settings = json.loads((estate.folders.site / "config.json").read_text())
     assert settings["servers"][SERVER]["retention_seconds"] == 12 * 3600
     assert agent_on(estate.source) == agent, "a policy is no reason to touch the server"
@@ -127,6 +128,8 @@ def test_no_secret_is_seen_anywhere(estate: Estate, processes: Processes) -> Non
         "the operator's key": private_part((site / "operator/operator.key").read_bytes()),
         "the servers' key": private_part((site / "tls/server.key").read_bytes()),
         "the spool's key": (site / "keys/spool.key").read_bytes(),
+        "the site's login at the vault": signature(site / "keys/vault.json"),
+        "retention's login at the vault": signature(estate.folders.cloud / "retention.json"),
     }
     holders = {
         "the break-glass passphrase": estate.folders.envelope,
@@ -134,6 +137,8 @@ def test_no_secret_is_seen_anywhere(estate: Estate, processes: Processes) -> Non
         "the operator's key": site / "operator/operator.key",
         "the servers' key": site / "tls/server.key",
         "the spool's key": site / "keys/spool.key",
+        "the site's login at the vault": site / "keys/vault.json",
+        "retention's login at the vault": estate.folders.cloud / "retention.json",
     }
     # The server's own disk holds the agent's key, and so do the copies of that disk.
     disks = {estate.stage.source, estate.folders.azurite, estate.folders.disks}
@@ -150,6 +155,12 @@ def test_no_secret_is_seen_anywhere(estate: Estate, processes: Processes) -> Non
     server = estate.source.run("ps axwwe -o args; sudo journalctl --no-pager").encode()
     assert b"lifeboat-agent" in server
     assert search.found(server) == set()
+
+
+def signature(file: Path) -> bytes:
+    """Return the secret part of the signature for container `replicas`."""
+    signed: str = json.loads(file.read_text())["containers"][names.REPLICAS]
+    return signed.rpartition("sig=")[2].encode()
 
 
 def test_destroy_leaves_the_vault_alone(estate: Estate) -> None:
@@ -173,10 +184,13 @@ def test_a_server_that_leaves_the_declaration_keeps_its_points_and_nothing_of_ou
     points = estate.points()
     for file in ("servers.yaml", "plans.yaml"):
         (estate.stage.plans / file).unlink()
-    assert sorted(estate.up("site-local")) == ["delete Protection", "update SiteServers"]
+    assert sorted(estate.up("site-local")) == ["delete Protection", "update Retention", "update SiteServers"]
     assert traces(estate.source) ^ untouched == set()
     assert estate.source.ssh(f"systemctl status {UNIT}").status == 4, "no such unit"
     assert estate.points() == points
+    kept = estate.stage.dr_json("points", SERVER)["retention"]
+    assert kept["left"] < kept["until"]
+    assert estate.stage.dr_json("status")["left"] == {SERVER: kept}
     estate.verify(points[0])
     assert estate.preview("site-local") == []
 

@@ -13,6 +13,12 @@ from pulumi.runtime import mocks, rpc, settings
 DISK = {"name": "os", "blob": "shop1/os.vhd", "snapshot": "2026-11-23T12:00:00.0000000Z"}
 MORE = {"name": "data", "blob": "shop1/data.vhd", "snapshot": "2026-11-23T12:00:00.0000000Z"}
 MADE: dict[str, dict[str, Any]] = {
+    # A list on its way to Azure, a map on its way back.
+    "azure-native:app:Job": {"identity": {"type": "UserAssigned", "userAssignedIdentities": {}}},
+    "azure-native:managedidentity:UserAssignedIdentity": {
+        "principalId": "6f1c1f0e-3f0a-4b0e-9c1b-0d1d6f3f2f0e",
+        "clientId": "7f1c1f0e-3f0a-4b0e-9c1b-0d1d6f3f2f0e",
+    },
     "azure-native:compute:VirtualMachine": {"vmId": "5ba1dcb9-9a4b-4b2c-8f3a-0d1d6f3f2f0e"},
     "dr:index:RecoveryPoint": {"pointId": "shop1-1-7", "cutTime": "2026-11-23T12:00:00.000Z", "disks": [DISK, MORE]},
     "dr:index:BlobCopy": {"url": "http://store/runs/shop/r1/shop1/os.vhd"},

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dr import compile as compiler
-from dr.errors import Refused
+from dr.errors import DeclarationInvalid, Refused
 from dr.schema import load
 from dr.target.folders import LOCAL_SUBSCRIPTION
 from stacks import dispatch, failover, site, vault
@@ -45,7 +45,7 @@ def test_the_vault_is_locked_down_protected_and_kept(run: Run, declaration: Any)
     ):
         assert account[forbidden] is False
     containers = made.of("azure-native:storage:BlobContainer")
-    assert set(containers) == {"replicas", "manifests", "runs", "state"}
+    assert set(containers) == {"replicas", "manifests", "runs", "state", "retention"}
     assert {container["publicAccess"] for container in containers.values()} == {"None"}
     assert len(made.of("azure-native:recoveryservices:Vault")) == 1
     assert len(made.of("dr:index:CertificateAuthority")) == 1
@@ -125,3 +125,13 @@ def test_a_site_cannot_be_renamed() -> None:
     with pytest.raises(Refused, match=r'holds site "harbour".*of site "seaport"') as refused:
         dispatch.tie_to_site("harbour", "seaport", "vault-local")
     assert "pulumi config set dr:site seaport -s vault-local" in refused.value.remedy
+
+
+def test_a_site_is_not_removed_by_leaving_it_out() -> None:
+    gone = DeclarationInvalid("plans:1:1: no Site is declared; a declaration has exactly one, add it")
+    refusal = dispatch.site_left_out("harbour", gone, "vault-local")
+    assert refusal is not None
+    assert "a site is not removed by leaving it out" in refusal.message
+    assert "dr vault destroy" in refusal.remedy
+    assert dispatch.site_left_out(None, gone, "vault-local") is None
+    assert dispatch.site_left_out("harbour", DeclarationInvalid("plans:1:1: something else"), "vault-local") is None

@@ -11,7 +11,7 @@ import pytest
 from dr.compile import names
 from dr.local.tools import checkout
 from dr.target.folders import LOCAL_SUBSCRIPTION
-from dr.target.stores import open_store
+from dr.target.stores import open_as_site, open_store
 from dr.vault import manifest as manifests
 from dr.vault import vhd
 from dr.vault.manifest import DiskPoint, Manifest
@@ -92,12 +92,14 @@ def test_a_stack_is_tied_to_its_target_and_a_declaration_error_has_no_traceback(
 
 
 def test_a_failover_is_stable_changes_its_point_in_order_and_goes_without_the_vault(landed: Estate) -> None:
-    store = open_store(LOCAL_SUBSCRIPTION, names.storage_account("harbour", LOCAL_SUBSCRIPTION), landed.folders)
+    account = names.storage_account("harbour", LOCAL_SUBSCRIPTION)
+    store = open_store(LOCAL_SUBSCRIPTION, account, landed.folders)
+    writer = open_as_site(LOCAL_SUBSCRIPTION, account, landed.folders)
     stack = "failover-shop-local"
-    add_point(store, 1)
+    add_point(writer, 1)
     landed.run(stack, "up")
     assert first_byte(landed) == 1
-    add_point(store, 2)
+    add_point(writer, 2)
     assert landed.run(stack, "up") == []
     assert landed.run(stack, "preview") == []
 

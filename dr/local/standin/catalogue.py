@@ -7,13 +7,17 @@ from dr.local.standin.compute import VirtualMachine
 from dr.local.standin.disks import Disk
 from dr.local.standin.gateways import Bastion, Connection, Gateway, Peer
 from dr.local.standin.groups import ManagementLock, RecoveryVault, ResourceGroup
+from dr.local.standin.identity import RoleAssignment, RoleDefinition, UserAssignedIdentity
+from dr.local.standin.jobs import Job, ManagedEnvironment
+from dr.local.standin.keyvault import Key, KeyVault
 from dr.local.standin.kinds import Kind
 from dr.local.standin.metadata import Metadata, arguments_class, metadata
 from dr.local.standin.network import NetworkInterface, SecurityGroup, Subnet, VirtualNetwork
 from dr.local.standin.outbound import NatGateway, PublicAddress
+from dr.local.standin.private_link import PrivateDnsZoneGroup, PrivateEndpoint
 from dr.local.standin.private_zones import PrivateZone, ZoneLink
 from dr.local.standin.reservations import Reservation, ReservationGroup
-from dr.local.standin.storage import BlobContainer, BlobServiceProperties, StorageAccount
+from dr.local.standin.storage import BlobContainer, BlobServiceProperties, ImmutabilityPolicy, StorageAccount
 from dr.local.standin.watching import ActionGroup, ActivityLogAlert, Budget, DiagnosticSetting, Workspace
 from dr.target.cache import cache
 
@@ -31,6 +35,14 @@ KINDS: dict[str, Kind] = {
         Workspace(),
         PublicAddress(),
         NatGateway(),
+        ImmutabilityPolicy(),
+        KeyVault(),
+        Key(),
+        UserAssignedIdentity(),
+        RoleDefinition(),
+        RoleAssignment(),
+        ManagedEnvironment(),
+        Job(),
         SecurityGroup(),
         VirtualNetwork(),
         Subnet(),
@@ -45,6 +57,8 @@ KINDS: dict[str, Kind] = {
         Budget(),
         ActivityLogAlert(),
         DiagnosticSetting(),
+        PrivateEndpoint(),
+        PrivateDnsZoneGroup(),
         NetworkInterface(),
         Disk(),
         VirtualMachine(),

@@ -110,3 +110,22 @@ class BlobContainer(Kind):
 
     def visible(self, inputs: Values) -> dict[str, Any]:
         return {key: value for key, value in inputs.items() if key not in self.path_inputs()}
+
+
+class ImmutabilityPolicy(Kind):
+    """A container's immutability policy: a record, for Azurite has none; it could delete what Azure would keep."""
+
+    resource_type = "azure-native:storage:BlobContainerImmutabilityPolicy"
+    arm_type = "Microsoft.Storage/storageAccounts/blobServices/containers/immutabilityPolicies"
+    path = f"{_ACCOUNT}/blobServices/default/containers/{{containerName}}/immutabilityPolicies/default"
+    parent = f"{_ACCOUNT}/blobServices/default/containers/{{containerName}}"
+    name_input = "immutabilityPolicyName"
+    name_pattern = "default"
+    also_replacing = ()
+
+    def made_up_name(self, logical: str, seed: bytes) -> str:
+        return "default"
+
+    def visible(self, inputs: Values) -> dict[str, Any]:
+        shown = {key: value for key, value in inputs.items() if key not in self.path_inputs()}
+        return {**shown, "state": "Unlocked"}
