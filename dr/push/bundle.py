@@ -247,27 +247,29 @@ TASKS = """\
   register: folder
   changed_when: false
 
-- name: Bring the program and the installation
-  ansible.builtin.copy:
-    src: "{{ item }}"
-    dest: "{{ folder.path }}/"
-    mode: "0700"
-  loop:
-    - "{{ bundle }}/lifeboat-agent.pyz"
-    - "{{ bundle }}/{{ inventory_hostname }}/install.sh"
-  changed_when: false
-
 - name: Install
-  ansible.builtin.command:
-    argv: [sh, "{{ folder.path }}/install.sh"]
-  register: installed
-  changed_when: "'nothing was to do' not in installed.stdout"
+  block:
+    - name: Bring the program and the installation
+      ansible.builtin.copy:
+        src: "{{ item }}"
+        dest: "{{ folder.path }}/"
+        mode: "0700"
+      loop:
+        - "{{ bundle }}/lifeboat-agent.pyz"
+        - "{{ bundle }}/{{ inventory_hostname }}/install.sh"
+      changed_when: false
 
-- name: Take the folder away
-  ansible.builtin.file:
-    path: "{{ folder.path }}"
-    state: absent
-  changed_when: false
+    - name: Take the steps that are needed
+      ansible.builtin.command:
+        argv: [sh, "{{ folder.path }}/install.sh"]
+      register: installed
+      changed_when: "'nothing was to do' not in installed.stdout"
+  always:
+    - name: Take the folder away
+      ansible.builtin.file:
+        path: "{{ folder.path }}"
+        state: absent
+      changed_when: false
 
 - name: Make a token for its certificate
   ansible.builtin.command:

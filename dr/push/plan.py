@@ -208,7 +208,7 @@ def _there(place: layout.Place) -> str:
 
 def _runs(digest: str) -> str:
     environment = f'"/proc/$(systemctl show {layout.UNIT} -p MainPID | cut -d= -f2)/environ"'
-    return f"tr '\\0' '\\n' <{environment} 2>/dev/null | grep -qx {layout.DIGEST_VARIABLE}={digest}"
+    return f"cat {environment} 2>/dev/null | tr '\\0' '\\n' | grep -qx {layout.DIGEST_VARIABLE}={digest}"
 
 
 def _differs(present: Presence, place: layout.Place, content: bytes) -> bool:
