@@ -42,19 +42,20 @@ def program(blueprint: VaultBlueprint, subscription: str, *, ending: bool = Fals
         opts=kept(ending=ending),
     )
     account, containers = history(blueprint, group, ending=ending)
-    key_vault = keys(blueprint, group, subscription, ending=ending)
+    secrets = keys(blueprint, group, subscription, ending=ending)
     identity = retention_identity(blueprint, group, ending=ending)
-    rights(blueprint, group, account, identity, after=containers, ending=ending)
-    subnet = None
+    granted = rights(blueprint, group, account, identity, after=containers, ending=ending)
+    subnet: pulumi.Output[str] | None = None
+    ways: list[pulumi.Resource] = []
     if blueprint.network is not None:
-        subnet = vault_network(blueprint, blueprint.network, group, after=[account], ending=ending)
-    retention_job(blueprint, group, identity, subnet, after=containers, ending=ending)
+        subnet, ways = vault_network(blueprint, blueprint.network, group, after=[account], ending=ending)
+    job = retention_job(blueprint, group, identity, subnet, after=[*containers, *ways], ending=ending)
     authority = CertificateAuthority(
         blueprint.certificate_authority,
         authority=blueprint.certificate_authority,
         site=blueprint.tags[names.TAG_SITE],
         subscription=subscription,
-        opts=kept(after=[account, key_vault], ending=ending),
+        opts=kept(after=[account, *secrets], ending=ending),
     )
     authorization.ManagementLockByScope(
         blueprint.lock,
@@ -62,7 +63,8 @@ def program(blueprint: VaultBlueprint, subscription: str, *, ending: bool = Fals
         scope=group.id,
         level="CanNotDelete",
         notes="Lifeboat: the last copy of the site's servers. `dr vault destroy` takes this lock away, nothing else.",
-        opts=kept(after=[recovery, account, key_vault, *containers], ending=ending),
+        # Last, so that `dr vault destroy` takes it away first: nothing in the group can be deleted before.
+        opts=kept(after=[recovery, *containers, *secrets, *granted, *ways, job, authority], ending=ending),
     )
     pulumi.export("storageAccount", account.name)
     pulumi.export("certificate", authority.certificate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pulumi
 from pulumi_azure_native import authorization, keyvault, resources
 
 from dr.compile import names
@@ -15,8 +16,8 @@ SECRETS_OFFICER = "b86a8fe4-44ce-4948-aee5-eccb2c155cd7"
 
 def keys(
     blueprint: VaultBlueprint, group: resources.ResourceGroup, subscription: str, *, ending: bool
-) -> keyvault.Vault:
-    """Declare the Key Vault, its key, and that operators may read and write its secrets."""
+) -> list[pulumi.Resource]:
+    """Declare the Key Vault, its key, and that operators may read and write its secrets; return all three."""
     vault = keyvault.Vault(
         blueprint.key_vault,
         vault_name=blueprint.key_vault,
@@ -34,7 +35,7 @@ def keys(
         tags=dict(blueprint.tags),
         opts=kept(ending=ending),
     )
-    keyvault.Key(
+    key = keyvault.Key(
         blueprint.wrapping_key,
         key_name=blueprint.wrapping_key,
         vault_name=vault.name,
@@ -44,7 +45,7 @@ def keys(
         opts=kept(ending=ending),
     )
     officer = f"/subscriptions/{subscription}/providers/Microsoft.Authorization/roleDefinitions/{SECRETS_OFFICER}"
-    authorization.RoleAssignment(
+    officers = authorization.RoleAssignment(
         "operator-secrets",
         role_assignment_name=names.assignment(SECRETS_OFFICER, blueprint.key_vault, "operator"),
         scope=vault.id,
@@ -53,4 +54,4 @@ def keys(
         principal_type="Group",
         opts=kept(ending=ending),
     )
-    return vault
+    return [vault, key, officers]

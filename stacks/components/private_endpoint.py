@@ -25,7 +25,7 @@ def private_endpoint(
     subnet_id: pulumi.Input[str],
     tags: Mapping[str, str],
     options: Options,
-) -> network.PrivateDnsZoneGroup:
+) -> list[pulumi.Resource]:
     """Declare the endpoint, its DNS zone, and the zone's link to the network; return what comes last."""
     zone = privatedns.PrivateZone(
         f"{endpoint.name}-zone",
@@ -35,7 +35,7 @@ def private_endpoint(
         tags=dict(tags),
         opts=options(),
     )
-    privatedns.VirtualNetworkLink(
+    link = privatedns.VirtualNetworkLink(
         f"{endpoint.name}-link",
         virtual_network_link_name=endpoint.name,
         private_zone_name=zone.name,
@@ -60,7 +60,7 @@ def private_endpoint(
         tags=dict(tags),
         opts=options(),
     )
-    return network.PrivateDnsZoneGroup(
+    group_of_names = network.PrivateDnsZoneGroup(
         f"{endpoint.name}-names",
         private_dns_zone_group_name="default",
         private_endpoint_name=made.name,
@@ -68,3 +68,4 @@ def private_endpoint(
         private_dns_zone_configs=[network.PrivateDnsZoneConfigArgs(name=endpoint.part, private_dns_zone_id=zone.id)],
         opts=options(),
     )
+    return [link, group_of_names]

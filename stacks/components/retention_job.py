@@ -36,7 +36,7 @@ def retention_job(
     *,
     after: Sequence[pulumi.Resource],
     ending: bool,
-) -> None:
+) -> app.Job:
     """Declare the environment and the job: `dr retention`, one pass every ten minutes, one at a time."""
     environment = app.ManagedEnvironment(
         blueprint.retention_environment,
@@ -53,7 +53,7 @@ def retention_job(
     )
     image = blueprint.identities.retention_image
     registry = image.split("/")[0]
-    app.Job(
+    return app.Job(
         blueprint.retention_job,
         job_name=blueprint.retention_job,
         resource_group_name=group.name,

@@ -35,8 +35,11 @@ def rights(
     *,
     after: Sequence[pulumi.Resource],
     ending: bool,
-) -> None:
-    """Declare the roles and give them to the site's servers, to operators and to the retention identity."""
+) -> list[pulumi.Resource]:
+    """Declare the roles and give them to the site's servers, to operators and to the retention identity.
+
+    Return the assignments.
+    """
     site = blueprint.tags[names.TAG_SITE]
     roles = {
         word: authorization.RoleDefinition(
@@ -57,7 +60,7 @@ def rights(
         "operator": blueprint.identities.operator_principal,
         "retention": retention.principal_id,
     }
-    for grant in blueprint.grants:
+    return [
         authorization.RoleAssignment(
             f"{grant.holder}-{grant.container}",
             role_assignment_name=grant.name,
@@ -67,3 +70,5 @@ def rights(
             principal_type=KINDS[grant.holder],
             opts=kept(after=after, ending=ending),
         )
+        for grant in blueprint.grants
+    ]

@@ -19,8 +19,8 @@ def vault_network(
     *,
     after: Sequence[pulumi.Resource],
     ending: bool,
-) -> pulumi.Output[str]:
-    """Declare the network with its endpoint; return the id of the job's subnet."""
+) -> tuple[pulumi.Output[str], list[pulumi.Resource]]:
+    """Declare the network with its endpoint; return the id of the job's subnet, and what the job's way consists of."""
     net = network.VirtualNetwork(
         declared.name,
         virtual_network_name=declared.name,
@@ -47,7 +47,7 @@ def vault_network(
         address_prefix=declared.endpoint_prefix,
         opts=kept(after=[job], ending=ending),  # Azure changes one subnet of a network at a time
     )
-    last = private_endpoint(
+    ways = private_endpoint(
         declared.endpoint,
         group=group,
         location=blueprint.location,
@@ -56,4 +56,4 @@ def vault_network(
         tags=blueprint.tags,
         options=lambda: kept(after=after, ending=ending),
     )
-    return pulumi.Output.all(job.id, last.id).apply(lambda ids: str(ids[0]))
+    return job.id, ways

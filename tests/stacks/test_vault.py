@@ -141,6 +141,22 @@ def test_everything_is_locked_protected_and_kept(public: Recorder, private: Reco
             assert request.retainOnDelete, request.name
 
 
+def test_the_lock_goes_before_everything_that_it_locks(public: Recorder, private: Recorder) -> None:
+    """Pulumi deletes first what depends on others: the lock has to depend on each resource, directly or not."""
+    for made in (public, private):
+        requests = {request.name: request for request in made.requests}
+        (lock,) = made.options("azure-native:authorization:ManagementLockByScope")
+        reached: set[str] = set()
+        todo = [lock.name]
+        while todo:
+            name = todo.pop()
+            below = {urn.rpartition("::")[2] for urn in requests[name].dependencies} - reached
+            reached |= below
+            todo += below
+        ours = {request.name for request in requests.values() if not request.type.startswith("pulumi:")}
+        assert ours - reached == {lock.name}
+
+
 def test_only_the_word_of_dr_vault_destroy_takes_the_protection_away(run: Run) -> None:
     blueprint = compiler.vault(load(CHECKOUT / "plans"), SUBSCRIPTION)
     made = run(lambda: vault.program(blueprint, SUBSCRIPTION, ending=True))
