@@ -1,7 +1,7 @@
 """Makes a recovery point's cut: one instant of all disks, in the stream behind everything that belongs to it.
 
-    catch up -> sync -> [freeze] -> drain -> read all that is pending -> drain, no mark? -> [barrier] -> drain, no
-    mark? -> [thaw, all of it our own?] -> send what was read -> cut segment
+    catch up -> sync -> [freeze, let arrays come to rest] -> drain -> read all that is pending -> drain, no mark? ->
+    [barrier] -> drain, no mark? -> [thaw, all of it our own?] -> send what was read -> cut segment
 
 Rules kept here:
 - A cut is valid only if no write completed between the first drain and the last, and every thaw was our own. A
@@ -22,10 +22,11 @@ from datetime import datetime, timezone
 from typing import Any, Dict, FrozenSet, List, Optional, Tuple
 
 from agent import log, state
+from agent.arrays import Arrays
 from agent.control import Barrier, CutRequest
 from agent.disk import DiskUnreadable, Piece, resized
 from agent.facts import cut_facts, firmware
-from agent.filesystems import FileSystem, on_disks, swaps_on
+from agent.filesystems import FileSystem, arrays_on, on_disks, swaps_on
 from agent.freezer import FreezeFailed, Freezer, sync_file_system
 from agent.ledger import Batch
 from agent.reasons import Reason, from_dict, of_error, reason
@@ -95,15 +96,17 @@ class Cutter:
             # What the cut takes and the maps tell of later is sent twice: let them tell now.
             self._replication.begin_round()
             freezer = Freezer(self._folder, DEADLINE_SECONDS)
+            arrays = Arrays(arrays_on(disks))
             try:
                 if why is None:
                     freezer.prepare(file_systems)
             except FreezeFailed as error:
                 why = of_error(error)
             try:
-                attempt = self._attempt(freezer, request, barrier)
+                attempt = self._attempt(freezer, arrays, request, barrier)
             finally:
                 freezer.close()
+                arrays.close()
                 log.release()
             self._judge(freezer, attempt)
             exchanged = resized(self._replication.disks)
@@ -119,13 +122,17 @@ class Cutter:
                 break
         return Cut(None, failure)
 
-    def _attempt(self, freezer: Freezer, request: Optional[CutRequest], barrier: Optional[Barrier]) -> _Attempt:
+    def _attempt(
+        self, freezer: Freezer, arrays: Arrays, request: Optional[CutRequest], barrier: Optional[Barrier]
+    ) -> _Attempt:
         replication = self._replication
         attempt = _Attempt([])
         log.hold()
         began = time.monotonic()
         freezer.freeze()
         try:
+            if freezer.frozen_mount_points:
+                arrays.settle()  # one that does not, because it is rebuilt, is seen by the drains below
             replication.drain()
             if replication.dirty_bytes > self._buffer_bytes:
                 attempt.reason = reason("too-much-pending", f"{replication.dirty_bytes} bytes changed before the cut")

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
 
+BLOCK = "/sys/class/block"
 MAX_DEPTH = 8
 MULTI_DEVICE = ("btrfs", "bcachefs")
 
@@ -78,6 +79,16 @@ def on_disks(disks: FrozenSet[Tuple[int, int]]) -> List[FileSystem]:
         if depth is not None:
             found.append(FileSystem(mount.mount_point, mount.kind, depth))
     return in_freezing_order(found)
+
+
+def arrays_on(disks: FrozenSet[Tuple[int, int]]) -> List[str]:
+    """Return the `array_state` files of the md arrays that lie on `disks`."""
+    found = []
+    for name in sorted(os.listdir(BLOCK)):
+        state = f"{BLOCK}/{name}/md/array_state"
+        if os.path.exists(state) and _depth(_number(f"{BLOCK}/{name}/dev"), disks, 0) is not None:
+            found.append(state)
+    return found
 
 
 def swaps_on(disks: FrozenSet[Tuple[int, int]]) -> List[str]:
