@@ -103,7 +103,7 @@ class Demo:
         self.story.chapter("A recovery point, and a picture of the same instant taken by somebody else")
         known = compare.shop_state("127.0.0.1", source.port(SHOP_PORT))
         picture = self.stage.folder / "picture.raw"
-        point = self._server.pictured_point(picture, self.story.say)
+        point = self._server.pictured_point([picture], self.story.say)
         self.story.say(f"recovery point {point}; the frozen disk was pictured from outside")
         return picture, known, point
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from demo.declare import write_declaration
 from demo.stage import CommandFailed, Stage, free_ports
 from dr.config_server.client import SiteClient
 from dr.errors import LifeboatError
+from tools.machines.drive import copy_layer
 from tools.machines.source import SourceMachine
 
 INITIAL_SECONDS = 900
@@ -60,15 +61,16 @@ class ProtectedServer:
             time.sleep(1)
         raise CommandFailed(f"the replica did not become complete; the agent says {self.agent()}")
 
-    def pictured_point(self, picture: Path, say: Callable[[str], None]) -> str:
-        """Have a recovery point made, and the frozen disk copied to `picture` by QEMU; return the point's id."""
+    def pictured_point(self, pictures: Sequence[Path], say: Callable[[str], None]) -> str:
+        """Have a recovery point made, and each frozen disk copied to its picture by QEMU; return the point's id."""
         for attempt in range(CUT_ATTEMPTS):
             request = self.site.request_cut(self.name, barrier=True)
             answer = self.site.wait_cut(self.name, request, until={"frozen", "skipped"}, seconds=120)
             if answer["state"] == "frozen":
-                layer = self.source.freeze_layer()
+                layers = self.source.freeze_layers()
                 self.site.release(self.name, request)
-                self.source.copy_layer(layer, picture)
+                for layer, picture in zip(layers, pictures, strict=True):
+                    copy_layer(layer, picture)
                 answer = self.site.wait_cut(self.name, request, until={"point", "skipped"}, seconds=180)
                 if answer["state"] == "point":
                     return str(answer["point"])

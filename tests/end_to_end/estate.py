@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 from azure.core.exceptions import ResourceNotFoundError
@@ -40,11 +41,11 @@ BLOCK = 4 << 20
 
 
 class Estate:
-    """Server `shop1` and the stage that protects it."""
+    """One server (`shop1`, if it is the only one) and the stage that protects it."""
 
-    def __init__(self, stage: Stage, source: SourceMachine) -> None:
-        self.stage, self.source = stage, source
-        self.server = ProtectedServer(stage, source, SERVER)
+    def __init__(self, stage: Stage, source: SourceMachine, name: str = SERVER) -> None:
+        self.stage, self.source, self.name = stage, source, name
+        self.server = ProtectedServer(stage, source, name)
         self.folders = Folders(stage.local)
 
     # -- what a person types -----------------------------------------------------------------------------------
@@ -70,11 +71,11 @@ class Estate:
         return [f"{step['op']} {step['type'].rpartition(':')[2]}" for step in steps if step["op"] != "same"]
 
     def points(self) -> list[str]:
-        return [point["id"] for point in self.stage.dr_json("points", SERVER)["points"]]
+        return [point["id"] for point in self.stage.dr_json("points", self.name)["points"]]
 
     def verify(self, point: str) -> None:
         """Let `dr points --verify` prove a point."""
-        answer = self.stage.dr_json("points", SERVER, "--verify", point)
+        answer = self.stage.dr_json("points", self.name, "--verify", point)
         assert answer["verification"]["verified"] is True, answer
 
     # -- what happens to it ------------------------------------------------------------------------------------
@@ -142,31 +143,38 @@ class Estate:
     def replica_position(self) -> int:
         """Return the position that the replica claims, -1 without a replica."""
         with self.blobs() as client:
-            blob = client.get_blob_client(names.REPLICAS, names.replica_blob(SERVER, "os"))
+            blob = client.get_blob_client(names.REPLICAS, names.replica_blob(self.name, "os"))
             with suppress(ResourceNotFoundError):
                 return int((blob.get_blob_properties().metadata or {}).get("sequence", -1))
         return -1
 
-    def differing_chunks(self, point: str, picture: Path) -> list[int]:
-        """Compare a point's snapshot with a picture of the disk; return the offsets of the chunks that differ."""
-        with self.blobs() as client, picture.open("rb") as file:
+    def differing_chunks(self, point: str, *pictures: Path) -> list[tuple[int, int]]:
+        """Compare a point's snapshots with a picture of each disk; return disk and offset of the chunks that differ."""
+        with self.blobs() as client:
             epoch, number = point.split("-")[-2:]
-            manifest = client.get_blob_client(names.MANIFESTS, names.manifest_blob(SERVER, int(epoch), int(number)))
-            disk = json.loads(manifest.download_blob().readall())["disks"][0]
-            blob = client.get_blob_client(names.REPLICAS, disk["blob"], snapshot=disk["snapshot"])
-            pages = [(page.start or 0, page.end or 0) for page in blob.list_page_ranges()]
-            held = {place for start, end in pages for place in range(start // BLOCK, end // BLOCK + 1)}
-            found = []
-            for start in range(0, disk["size_bytes"], BLOCK):
-                ours = file.read(BLOCK)
-                length = min(BLOCK, disk["size_bytes"] - start)
-                theirs = blob.download_blob(start, length).readall() if start // BLOCK in held else bytes(length)
-                ours += bytes(length - len(ours))
-                if ours != theirs:
-                    found += [
-                        start + at for at in range(0, length, CHUNK) if ours[at : at + CHUNK] != theirs[at : at + CHUNK]
-                    ]
-            return found
+            blob = client.get_blob_client(names.MANIFESTS, names.manifest_blob(self.name, int(epoch), int(number)))
+            disks = json.loads(blob.download_blob().readall())["disks"]
+            return [
+                (index, offset)
+                for index, (disk, picture) in enumerate(zip(disks, pictures, strict=True))
+                for offset in _differing(client, disk, picture)
+            ]
+
+
+def _differing(client: BlobServiceClient, disk: dict[str, Any], picture: Path) -> Iterator[int]:
+    blob = client.get_blob_client(names.REPLICAS, disk["blob"], snapshot=disk["snapshot"])
+    pages = [(page.start or 0, page.end or 0) for page in blob.list_page_ranges()]
+    held = {place for start, end in pages for place in range(start // BLOCK, end // BLOCK + 1)}
+    with picture.open("rb") as file:
+        for start in range(0, disk["size_bytes"], BLOCK):
+            ours = file.read(BLOCK)
+            length = min(BLOCK, disk["size_bytes"] - start)
+            theirs = blob.download_blob(start, length).readall() if start // BLOCK in held else bytes(length)
+            ours += bytes(length - len(ours))
+            if ours != theirs:
+                for at in range(0, length, CHUNK):
+                    if ours[at : at + CHUNK] != theirs[at : at + CHUNK]:
+                        yield start + at
 
 
 def check_shop(picture: Path, scratch: Path, *, orders: int) -> None:
@@ -200,18 +208,23 @@ def end(process: psutil.Process) -> None:
 @contextmanager
 def raised(folder: Path, prepare: Callable[[SourceMachine], None] = lambda source: None) -> Iterator[Estate]:
     """Yield an estate whose server runs and whose vault is up; `prepare` sees the server before anything of ours."""
-    stage = Stage(folder)
-    stage.fresh_checkout()
-    source = saved.resume(stage.source)
-    try:
+    with staged(folder) as stage, saved.resume(stage.source) as source:
         estate = Estate(stage, source)
         prepare(source)
         estate.server.declare()
         stage.dr("local", "up")
         estate.up("vault-local")
         yield estate
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Stage]:
+    """Yield a stage with a fresh checkout, and leave no process and nothing big behind."""
+    stage = Stage(folder)
+    stage.fresh_checkout()
+    try:
+        yield stage
     finally:
-        source.kill()
         with suppress(CommandFailed, OSError):
             stage.dr("local", "down", "--machines")
         for process in inventory.processes(folder):

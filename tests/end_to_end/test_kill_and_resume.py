@@ -121,7 +121,7 @@ def wait_progress(estate: Estate, done: int) -> bool:
 def same_as_picture(estate: Estate, picture: Path) -> None:
     """Have a point made and `picture` taken: the point must hold what the disk held, and the shop must be whole."""
     known = compare.shop_state("127.0.0.1", estate.source.port(SHOP_PORT))
-    point = estate.server.pictured_point(picture, print)
+    point = estate.server.pictured_point([picture], print)
     assert estate.differing_chunks(point, picture) == []
     estate.verify(point)
     check_shop(picture, picture.with_name("shop"), orders=known.orders)

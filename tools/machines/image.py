@@ -1,4 +1,4 @@
-"""Disks of test machines: one template per recipe in the cache, and instances that are machines of their own.
+"""Disks of test machines: one template per recipe and Debian in the cache, and instances, each a machine of its own.
 
 An instance is a copy of the template with its own SSH host key, machine id, host name and authorized key, written
 into its file system by debugfs, so that neither root nor a loop device is needed once the template exists.
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tools.machines.disk import ROOT_OFFSET, write_disk
-from tools.machines.recipe import SHOP, template_path
+from tools.machines.recipe import DEBIAN, SHOP, template_path
 from tools.machines.tree import tree_archive
 from tools.setup.making import make_once, remove
 from tools.setup.paths import Cache
@@ -47,17 +47,17 @@ class InnerFile:
     uid: int = 0
 
 
-def template(cache: Cache | None = None) -> Path:
+def template(cache: Cache | None = None, debian: int = DEBIAN) -> Path:
     """Return the raw disk that instances are copied from, building it first if this recipe has none."""
     place = cache or Cache.from_environment()
-    path = template_path(place)
-    make_once(path, place.locks, lambda making: _build_template(making, place))
+    path = template_path(place, debian)
+    make_once(path, place.locks, lambda making: _build_template(making, place, debian))
     return path
 
 
-def _build_template(path: Path, cache: Cache) -> None:
-    archive = tree_archive(cache)
-    scratch = cache.machines / ".scratch-disk"
+def _build_template(path: Path, cache: Cache, debian: int) -> None:
+    archive = tree_archive(cache, debian)
+    scratch = cache.machines / f".scratch-disk-{debian}"
     remove(scratch)
     tree = scratch / "tree"
     tree.mkdir(parents=True)
@@ -84,26 +84,28 @@ def build_instance(disk: Path, *, name: str, authorized_key: str, cache: Cache |
     """Write a new machine's raw disk to `disk`; `name` is its host name, `authorized_key` opens `dradmin`."""
     source = template(cache)
     subprocess.run(["cp", "--reflink=auto", "--sparse=always", str(source), str(disk)], check=True)
+    files, host_key, machine_id = identity_files(name, authorized_key)
+    write_files(disk, files)
+    return Instance(disk, disk.stat().st_size, host_key, machine_id)
+
+
+def identity_files(name: str, authorized_key: str) -> tuple[tuple[InnerFile, ...], str, str]:
+    """Return the files that make a machine one of its own, its new public host key, and its new machine id."""
     key = Ed25519PrivateKey.generate()
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     machine_id = uuid.uuid4().hex
-    write_files(
-        disk,
-        (
-            InnerFile("/etc/ssh/ssh_host_ed25519_key", private, mode=0o600),
-            InnerFile("/etc/ssh/ssh_host_ed25519_key.pub", public + b"\n"),
-            InnerFile("/etc/machine-id", machine_id.encode() + b"\n", mode=0o444),
-            InnerFile("/etc/hostname", name.encode() + b"\n"),
-            InnerFile("/etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {name}\n".encode()),
-            InnerFile(
-                f"/home/{ADMIN}/.ssh/authorized_keys", authorized_key.encode() + b"\n", mode=0o600, uid=ADMIN_UID
-            ),
-        ),
+    files = (
+        InnerFile("/etc/ssh/ssh_host_ed25519_key", private, mode=0o600),
+        InnerFile("/etc/ssh/ssh_host_ed25519_key.pub", public + b"\n"),
+        InnerFile("/etc/machine-id", machine_id.encode() + b"\n", mode=0o444),
+        InnerFile("/etc/hostname", name.encode() + b"\n"),
+        InnerFile("/etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {name}\n".encode()),
+        InnerFile(f"/home/{ADMIN}/.ssh/authorized_keys", authorized_key.encode() + b"\n", mode=0o600, uid=ADMIN_UID),
     )
-    return Instance(disk, disk.stat().st_size, public.decode(), machine_id)
+    return files, public.decode(), machine_id
 
 
 def write_files(disk: Path, files: tuple[InnerFile, ...]) -> None:

@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dr.errors import RunFailed
+from tools.machines.drive import Drive
 from tools.machines.recipe import template_path
 from tools.machines.source import Identity, SourceMachine, accelerator
 from tools.setup.making import make_once
@@ -41,15 +42,11 @@ def resume(folder: Path, cache: Cache | None = None) -> SourceMachine:
     """Return the running machine `shop1` with its files in `folder`; saves it first where this machine never did."""
     saved = saved_machine(cache or Cache.from_environment())
     folder.mkdir(parents=True, exist_ok=True)
-    layer = folder / "layer-1.qcow2"
-    base = saved / "disk.raw"
-    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(base), str(layer)]
-    subprocess.run(command, check=True)
     key = folder / "key"
     shutil.copy(saved / "key", key)
     identity = Identity(**json.loads((saved / "identity.json").read_text()))
-    layers = [(base, "raw"), (layer, "qcow2")]
-    machine = SourceMachine(folder, identity, base.stat().st_size, layers, key)
+    drive = Drive.on_top_of(saved / "disk.raw", folder / "layer.qcow2", serial=identity.disk_serial)
+    machine = SourceMachine(folder, identity, [drive], key)
     machine.memory = (*_memory(saved / "memory", machine.memory_mib, shared=False), "-incoming", "defer")
     try:
         machine.start()
@@ -106,6 +103,8 @@ def _wait_for_status(machine: SourceMachine, question: str, good: set[str], bad:
 def _key(cache: Cache) -> str:
     """What a saved memory depends on: the disk, how it is saved, QEMU itself, and its accelerator."""
     version = subprocess.run(["qemu-system-x86_64", "--version"], check=True, capture_output=True).stdout
-    sources = b"".join((Path(__file__).parent / name).read_bytes() for name in ("saved.py", "source.py", "image.py"))
+    sources = b"".join(
+        (Path(__file__).parent / name).read_bytes() for name in ("saved.py", "source.py", "drive.py", "image.py")
+    )
     parts = (template_path(cache).name.encode(), version, sources, accelerator().encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

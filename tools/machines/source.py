@@ -20,7 +20,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dr.errors import PrerequisiteMissing, RunFailed, Unreachable
+from tools.machines.drive import Drive, Layer, copy_layer
 from tools.machines.image import ADMIN, build_instance
 from tools.machines.monitor import Command, converse
 
@@ -54,7 +55,7 @@ class Identity:
 
     @property
     def disk_device(self) -> str:
-        """The disk's stable name inside the machine."""
+        """The first disk's stable name inside the machine."""
         return f"/dev/disk/by-id/virtio-{self.disk_serial}"
 
 
@@ -73,8 +74,7 @@ class SourceMachine:
 
     folder: Path
     identity: Identity
-    disk_bytes: int
-    layers: list[tuple[Path, str]]  # (file, format); the last one is written
+    drives: list[Drive]  # it boots from the first one that it can
     key_file: Path
     firmware: str = "bios"
     memory_mib: int = 512
@@ -86,26 +86,30 @@ class SourceMachine:
     def create(cls, folder: Path, *, name: str, firmware: str = "bios") -> SourceMachine:
         """Build a new machine in `folder` (made if needed); it does not run yet."""
         folder.mkdir(parents=True, exist_ok=True)
-        public = _make_key(folder / "key")
+        public = make_key(folder / "key")
         disk = folder / "disk.raw"
         built = build_instance(disk, name=name, authorized_key=public)
         identity = Identity(name, built.host_key, str(uuid.uuid4()), f"{name}-os"[:20])
-        return cls(folder, identity, built.size_bytes, [(disk, "raw")], folder / "key", firmware)
+        drive = Drive(identity.disk_serial, built.size_bytes, [(disk, "raw")])
+        return cls(folder, identity, [drive], folder / "key", firmware)
 
     @classmethod
     def from_picture(cls, folder: Path, picture: Path, like: SourceMachine) -> SourceMachine:
         """Return a machine on other hardware whose disk starts as `picture` (raw, never written) shows it."""
         folder.mkdir(parents=True, exist_ok=True)
-        layer = folder / "layer-1.qcow2"
-        _qemu_img("create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(picture.absolute()), str(layer))
         identity = Identity(like.identity.name, like.host_key, str(uuid.uuid4()), f"copy-{uuid.uuid4().hex[:8]}")
-        layers = [(picture, "raw"), (layer, "qcow2")]
-        return cls(folder, identity, like.disk_bytes, layers, like.key_file, like.firmware)
+        drive = Drive.on_top_of(picture, folder / "layer.qcow2", serial=identity.disk_serial)
+        return cls(folder, identity, [drive], like.key_file, like.firmware)
 
     @property
     def host_key(self) -> str:
         """The public host key, known from the build and so never learnt over the network."""
         return self.identity.host_key
+
+    @property
+    def disk_bytes(self) -> int:
+        """The size of all disks together."""
+        return sum(drive.size_bytes for drive in self.drives)
 
     @property
     def console(self) -> Path:
@@ -155,7 +159,6 @@ class SourceMachine:
     def arguments(self) -> list[str]:
         """Return QEMU's arguments; the working folder is the machine's."""
         identity = self.identity
-        path, kind = self.layers[-1]
         forwards = "".join(f",hostfwd=tcp:{HOST}:{host}-:{guest}" for guest, host in self.ports.items())
         arguments = ["-name", identity.name, "-machine", "q35", "-m", f"{self.memory_mib}", "-smp", "2", "-cpu", "max"]
         arguments += self.memory
@@ -163,11 +166,8 @@ class SourceMachine:
         arguments += ["-nodefaults", "-no-user-config", "-display", "none", "-device", "virtio-rng-pci"]
         arguments += ["-smbios", f"type=1,manufacturer=Lifeboat,product=Physical,uuid={identity.smbios_uuid}"]
         arguments += ["-serial", "file:console.log", "-qmp", "unix:qmp,server=on,wait=off"]
-        arguments += ["-blockdev", _blockdev(path, kind, len(self.layers))]
-        arguments += [
-            "-device",
-            f"virtio-blk-pci,drive=disk{len(self.layers)},serial={identity.disk_serial},bootindex=0",
-        ]
+        for index, drive in enumerate(self.drives):
+            arguments += drive.arguments(index)
         arguments += ["-netdev", f"user,id=net0{forwards}", "-device", "virtio-net-pci,netdev=net0,romfile="]
         if self.firmware == "uefi":
             shutil.copy(OVMF / "OVMF_VARS_4M.fd", self.folder / "firmware.fd")
@@ -247,45 +247,30 @@ class SourceMachine:
         self.monitor(("cont", {}))
 
     def freeze_copy(self, path: Path) -> Path:
-        """Keep the disk as it is at this instant in a raw file at `path`, and return that path.
+        """Keep the one disk as it is at this instant in a raw file at `path`, and return that path.
 
         The file is a hard link to the layer that is not written any more where that is possible, else a copy made
         after the machine runs again. It survives the machine's folder.
         """
-        return self.copy_layer(self.freeze_layer(), path)
+        (layer,) = self.freeze_layers()
+        return copy_layer(layer, path)
 
-    def freeze_layer(self) -> tuple[Path, str]:
-        """Send all later writes to a new layer and return the one below, (file, format), which never changes again.
+    def freeze_layers(self) -> list[Layer]:
+        """Send all later writes to new layers and return those below, one for each disk, which never change again.
 
-        The machine is stopped for the milliseconds that QEMU needs for that.
+        The machine is stopped for the milliseconds that QEMU needs for that, so they are of one instant.
         """
         was_running = bool(self.monitor(("query-status", {}))[0]["running"])
-        number = len(self.layers)
-        layer = self.folder / f"layer-{number}.qcow2"
-        snapshot = {
-            "node-name": f"disk{number}",
-            "snapshot-node-name": f"disk{number + 1}",
-            "snapshot-file": str(layer.absolute()),
-            "format": "qcow2",
-        }
-        commands: list[Command] = [("stop", {}), ("blockdev-snapshot-sync", snapshot)]
+        made = [drive.snapshot(index, self.folder) for index, drive in enumerate(self.drives)]
         try:
-            self.monitor(*commands)
+            self.monitor(("stop", {}), *(command for command, _ in made))
         finally:
             if was_running:
                 self.cont()
-        frozen = self.layers[-1]
-        self.layers.append((layer, "qcow2"))
+        frozen = [drive.layers[-1] for drive in self.drives]
+        for drive, (_, layer) in zip(self.drives, made, strict=True):
+            drive.layers.append(layer)
         return frozen
-
-    def copy_layer(self, frozen: tuple[Path, str], path: Path) -> Path:
-        """Make a raw file at `path` of a layer that `freeze_layer` returned, with all below it; return `path`."""
-        layer, kind = frozen
-        if kind == "raw":
-            _same_file(layer, path)
-        else:
-            _qemu_img("convert", "-U", "-f", kind, "-O", "raw", str(layer), str(path))
-        return path
 
     def kill(self) -> None:
         """End the machine as a fire does: nothing is written any more. Does nothing when it is off."""
@@ -332,17 +317,8 @@ def wait_for(what: str, condition: Callable[[], bool], *, timeout_seconds: float
     raise Unreachable(f"{what} did not happen within {timeout_seconds:.0f} s")
 
 
-def _blockdev(path: Path, kind: str, number: int) -> str:
-    options: Mapping[str, str] = {
-        "driver": kind,
-        "node-name": f"disk{number}",
-        "file.driver": "file",
-        "file.filename": str(path.absolute()),
-    }
-    return ",".join(f"{name}={value.replace(',', ',,')}" for name, value in options.items())
-
-
-def _make_key(path: Path) -> str:
+def make_key(path: Path) -> str:
+    """Write a new SSH key to `path` and `path`.pub; return the public one."""
     key = Ed25519PrivateKey.generate()
     encoding, form = serialization.Encoding, serialization.PrivateFormat
     path.touch(mode=0o600)
@@ -363,14 +339,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
-
-
-def _same_file(frozen: Path, path: Path) -> None:
-    try:
-        path.hardlink_to(frozen)
-    except OSError:  # another file system, or one without hard links
-        subprocess.run(["cp", "--reflink=auto", "--sparse=always", str(frozen), str(path)], check=True)
-
-
-def _qemu_img(*arguments: str) -> None:
-    subprocess.run(["qemu-img", *arguments], check=True, stdin=subprocess.DEVNULL)

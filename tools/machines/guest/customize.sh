@@ -33,4 +33,5 @@ while read -r unit; do
 done < "$here/masked-units"
 
 cp "$here/initramfs.conf" "$here/modules" "$tree/etc/initramfs-tools/"
+install -m 755 "$here/file-systems" "$tree/etc/initramfs-tools/hooks/"
 chroot "$tree" update-initramfs -u

@@ -21,7 +21,7 @@ import os
 import sqlite3
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -103,7 +103,7 @@ def take_orders(path: str, stop: threading.Event) -> None:
     database = connect(path)
     due = time.monotonic()
     while not stop.is_set():
-        place_order(database, datetime.now(UTC).isoformat(timespec="milliseconds"))
+        place_order(database, datetime.now(timezone.utc).isoformat(timespec="milliseconds"))
         due = max(due + 1 / ORDERS_PER_SECOND, time.monotonic())
         stop.wait(max(0.0, due - time.monotonic()))
 

@@ -1,0 +1,40 @@
+"""Which shapes of servers are tried, and the page that says so."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from tools.machines import support
+from tools.machines.shape import ALL, DEBIANS, FILE_SYSTEMS, FIRMWARES, LAYOUTS, SHORT, Shape
+
+VALUES = {"debian": DEBIANS, "firmware": FIRMWARES, "layout": tuple(LAYOUTS), "file_system": FILE_SYSTEMS}
+
+
+def combinations(shapes: tuple[Shape, ...], *words: str) -> set[tuple[object, ...]]:
+    return {tuple(getattr(shape, word) for word in words) for shape in shapes}
+
+
+@pytest.mark.parametrize("word", VALUES)
+def test_the_short_list_holds_every_value(word: str) -> None:
+    assert combinations(SHORT, word) == {(value,) for value in VALUES[word]}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("debian", "firmware", "file_system"), ("layout", "debian"), ("layout", "firmware"), ("layout", "file_system")],
+)
+def test_the_long_list_holds_every_combination_of(words: tuple[str, ...]) -> None:
+    assert combinations(ALL, *words) == set(itertools.product(*(VALUES[word] for word in words)))
+
+
+def test_no_shape_is_tried_twice_and_names_are_fit_for_servers() -> None:
+    assert len({shape.name for shape in ALL}) == len(ALL)
+    assert ALL[: len(SHORT)] == SHORT
+
+
+def test_the_page_is_read_back_as_it_was_written() -> None:
+    rows = [support.Row(shape, "6.1", "3.11", 10 * n, 20) for n, shape in enumerate(SHORT)]
+    assert support.read(support.page(rows)) == rows
+    assert support.page(list(reversed(rows))) == support.page(rows)
