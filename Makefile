@@ -11,17 +11,21 @@ export PATH := $(CURDIR)/.venv/bin:$(LIFEBOAT_CACHE)/pulumi-$(PULUMI_VERSION)/bi
 WORKERS ?= 2
 PYTEST := .venv/bin/python -m pytest -q -p no:cacheprovider
 
-.PHONY: help setup check lint quick test demo lock format clean
+.PHONY: help setup check lint quick test demo prove-tracking lock format clean
+DURATION ?= 60
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
 setup: ## make this machine ready (idempotent; says what it does)
 	@$(PYTHON) -m tools.setup
 
 demo: setup ## protect a real server, burn its site, run it again; TAMPER=1 and LEAK=1 must fail
 	@.venv/bin/python -m demo
+
+prove-tracking: setup ## lose no write for DURATION seconds, whoever is killed; MUTANT=name (tests/mutants) must fail
+	@.venv/bin/python -m tests.tracking --seconds $(DURATION) $(if $(MUTANT),--mutant $(MUTANT))
 
 check: setup lint quick ## lint, types, import rules, quick tests
 

@@ -18,7 +18,7 @@ import shutil
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Tuple
+from typing import Dict, List, Tuple
 
 from agent import bpf_kernel
 from agent.bpf_kernel import NoEbpf
@@ -36,13 +36,12 @@ from agent.bpf_program import (
     program,
 )
 from agent.chunk_map import CHUNK_SECTORS
+from agent.ring import Mark
 from agent.ring_format import EventLayout
 
 CONTROL, MARKS, PROGRAM, LINK = "control", "marks", "program", "link"
 
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
-
-Mark = Callable[[int, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ class Certificate:
 
     `ring_events` were read from the ring, `marked_events` were marked in the maps (`coarse_events` of them by 16 MiB),
     `overrun_events` the ring had lost, of which `covered_events` are marked; `skipped_runs` the kernel admits to have
-    skipped, `unmarked_events` are in the ring and not in the maps (since the maps were made). `reason` says why the
-    round is not complete.
+    skipped, `unmarked_events` are the ring's minus the maps' since these were made (negative: the ring was silenced).
+    `reason` says why the round is not complete.
     """
 
     number: int

@@ -13,6 +13,7 @@ CACHE_FOLDER = "/var/cache/lifeboat"
 INSTANCE = "lifeboat"
 TRACEFS = "/sys/kernel/tracing"
 BPFFS = "/sys/fs/bpf"
+PULSE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Config:
     instance: str = INSTANCE
     tracefs: str = TRACEFS
     bpffs: str = BPFFS
+    pulse_seconds: float = PULSE_SECONDS
 
     @property
     def pins(self) -> str:
@@ -87,6 +89,7 @@ def parse(document: Mapping[str, Any]) -> Config:
         crash_consistent_seconds=float(document["policy"]["crash_consistent_seconds"]),
         tracker_kib=int(limits["tracker_kib"]),
         buffer_bytes=int(limits["buffer_bytes"]),
+        pulse_seconds=float(document.get("pulse_seconds", PULSE_SECONDS)),
         **folders,
     )
 

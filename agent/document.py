@@ -23,7 +23,7 @@ def idle(config: Config, mode: str, why: Optional[Reason]) -> Dict[str, Any]:
         "sent_bytes": 0,
         "sequence": 0,
         "stored_sequence": 0,
-        "tracker": {"kind": "ring", "overruns": 0, "events": 0, "reason": None, "certificate": None},
+        "tracker": {"kind": "ring", "overruns": 0, "events": 0, "reason": None, "pulse": "on", "certificate": None},
         "freezing": "on",
         "last_cut": None,
         "resync_request": None,

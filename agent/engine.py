@@ -16,8 +16,6 @@ from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple
 
 from agent import log, state, tracker
-from agent.bpf_marks import MarksConfig
-from agent.bpf_program import plan
 from agent.chunk_map import ChunkMap, chunks_of, map_file
 from agent.comparing import Digests
 from agent.config import Config
@@ -29,10 +27,10 @@ from agent.follower import Follower
 from agent.freezer import lock_memory, thaw_leftovers
 from agent.identity import boot_id
 from agent.link import Link, Tls
+from agent.pulse import Pulse
 from agent.reasons import REMEDIES, Reason, reason
 from agent.renewal import Renewal
 from agent.replication import Replication
-from agent.ring import RingConfig
 from agent.ring_format import LostTrack
 from agent.sender import Sender
 from agent.state import Lasting, Positions, Session
@@ -61,12 +59,14 @@ class Engine:
         self._disks = [identify(name, device) for name, device in config.disks.items()]
         self._positions = Positions(os.path.join(config.run_folder, "positions"))
         self._replication = self._attach()
+        self._pulse = Pulse(config.cache_folder, [disk.kernel_device for disk in self._disks], config.pulse_seconds)
         self._cutter = Cutter(self._replication, config.run_folder, config.buffer_bytes)
-        self._status = Status(config, self._replication, self._cutter)
+        self._status = Status(config, self._replication, self._cutter, self._pulse)
         self._cut_results: Deque[Tuple[Optional[CutRequest], Dict[str, Any], Optional[int]]] = deque()
         self._in_flight: List[str] = []
         self._answered: Deque[str] = deque(maxlen=256)
         self._next_cut = 0.0
+        self._next_check = 0.0
         self._asked_since: Dict[str, float] = {}
         self._connect()
 
@@ -86,6 +86,7 @@ class Engine:
         while not self._stopping:
             self._wake.clear()
             self._replication.watch()
+            self._check_tracker()
             if self._follower.take_closed():
                 self._sender.reopen()
             self._replication.handle(self._follower.position)
@@ -100,6 +101,17 @@ class Engine:
             if not busy:
                 self._wake.wait(self._replication.pause_seconds)
         self._leave()
+
+    def _check_tracker(self) -> None:
+        """Notice what no counter tells: a pulse that does not appear, another filter, maps that see nothing."""
+        now, pulse = time.monotonic(), self._pulse
+        try:
+            pulse.beat(now, self._replication.small_writes(pulse.devices))
+            if now >= self._next_check:
+                self._next_check = now + self._config.pulse_seconds
+                self._replication.tracker.check()
+        except LostTrack as error:
+            self._replication.lost = error
 
     # -- beginning and end -------------------------------------------------------------------------------------
 
@@ -117,11 +129,13 @@ class Engine:
 
     def _witnesses(self) -> TrackerConfig:
         config = self._config
-        devices = tuple(disk.kernel_device for disk in self._disks)
-        slots = os.path.join(config.run_folder, "ring.slots")
-        return TrackerConfig(
-            RingConfig(config.tracefs, config.instance, devices, config.tracker_kib, slots),
-            MarksConfig(config.pins, plan([(disk.kernel_device, chunks_of(disk.size_bytes)) for disk in self._disks])),
+        return tracker.configure(
+            config.tracefs,
+            config.instance,
+            config.pins,
+            config.run_folder,
+            {disk.kernel_device: (disk.name, disk.node, disk.size_bytes) for disk in self._disks},
+            config.tracker_kib,
         )
 
     def _resume(self, session: Session, both: TrackerConfig) -> Replication:

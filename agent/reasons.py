@@ -15,6 +15,7 @@ REMEDIES = {
     "reinstalled": _WAIT,
     "interrupted-start": _WAIT,
     "tracker-lost": "find who touched the tracing instance `lifeboat`; " + _WAIT,
+    "no-pulse": "nothing to do: other checks of the tracker go on; put /var on a protected disk to have this one too",
     "tracker-overrun": "raise limits.tracker_kib or give the agent more CPU; " + _WAIT,
     "store-went-back": "check the storage account; " + _WAIT,
     "requested": _WAIT,

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Deque, Dict, List, Mapping, Optional, Tuple
+from typing import Deque, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from agent import log, state
 from agent.chunk_map import CHUNK_SECTORS, DIRTY, DUE, UNREAD, ChunkMap
@@ -23,6 +23,7 @@ from agent.comparing import Digests, differing
 from agent.disk import BATCH_CHUNKS, DiskIdentity, DiskReader, Piece, pack
 from agent.follower import Position
 from agent.ledger import Batch, Ledger
+from agent.pulse import PULSE_SECTORS
 from agent.reasons import Reason, of_error, reason
 from agent.ring_format import LostTrack
 from agent.sender import CutParcel, Opened, Parcel, Sender, SenderState
@@ -69,6 +70,7 @@ class Replication:
         self._comparable_from: Optional[int] = None  # the position that the replica's digests must be of
         self.digests: Optional[Digests] = None
         self.resync_waits_until: Optional[str] = None  # what the policy says now
+        self._small_writes: Dict[int, int] = {}
         self.session = session
         self.positions = positions
         self.ledger = Ledger(maps)
@@ -82,6 +84,12 @@ class Replication:
         chunks = self._by_device.get(device)
         if chunks is not None and sectors:
             chunks.mark(sector // CHUNK_SECTORS, (sector + sectors - 1) // CHUNK_SECTORS)
+            if sectors == PULSE_SECTORS:  # the maps tell whole chunks, so this is the ring's word
+                self._small_writes[device] = self._small_writes.get(device, 0) + 1
+
+    def small_writes(self, devices: Iterable[int]) -> int:
+        """Count the writes of a pulse's size that the ring has shown on these disks."""
+        return sum(self._small_writes.get(device, 0) for device in devices)
 
     def watch(self) -> None:
         """Drain, and have it certified from time to time even when no round begins."""

@@ -10,8 +10,8 @@ Rules kept here:
   find elsewhere; a reset ring and a switched-off instance are `LostTrack`, never silence.
 
 The slot file (native order, on a tmpfs): magic 8, page bytes 4, CPUs 4, the CPU being read 4; from byte 64 for each CPU
-merged 8, lost 8, unmarked 8 (the events of this ring minus those marked, at the last look; with a sign); at the next
-page boundary `SLOTS` pages, all of the CPU being read.
+merged 8, lost 8, unmarked 8 (the events of this ring minus those marked, at the last look; with a sign), discarded 8
+(sectors of the discards among those merged); at the next page boundary `SLOTS` pages, all of the CPU being read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Dict, List, Sequence, Tuple
 
 from agent.ring_format import (
@@ -40,15 +40,16 @@ COMPLETED, QUEUED = "block_rq_complete", "block_bio_queue"
 SLOTS = 64
 MAX_FILLS = 256  # a disk that completes faster than Python parses must not hold the agent in one drain for ever
 MIN_RING_KIB_PER_CPU = 64
+DISCARD = ord("D")
 
-_MAGIC = b"LBRING2\0"
+_MAGIC = b"LBRING3\0"
 _HEAD = struct.Struct("=8sII")
 _CPU = struct.Struct("=I")
-_COUNTS = struct.Struct("=QQq")
+_COUNTS = struct.Struct("=QQqQ")
 _COUNTS_START = 64
 
-Tell = Callable[[int, int, int, int], None]
-"""Called with the device number (as the kernel counts them), first sector, sectors, and the first letter of rwbs."""
+Mark = Callable[[int, int, int], None]
+"""Called with the device number (as the kernel counts them), the first sector and the number of sectors."""
 
 
 @dataclass(frozen=True)
@@ -139,18 +140,18 @@ class Ring:
         if _read(self._filter_path).strip() != self._filter:
             raise LostTrack("the tracing instance records other disks")
 
-    def recover(self, tell: Tell) -> None:
+    def recover(self, tell: Mark) -> None:
         """Merge what a killed agent left in the slots; raises `LostTrack` when it does not add up."""
         cpu = _CPU.unpack_from(self._file, _HEAD.size)[0]
-        left, _ = self._merge(range(SLOTS), tell)
+        left, discarded, _ = self._merge(range(SLOTS), tell)
         if cpu >= self.cpus:
             raise LostTrack("the slot file names a CPU that is not there")
-        merged, lost, unmarked = self._counts(cpu)
-        if left and self.statistics(cpu).read - merged == left:
-            self._set_counts(cpu, merged + left, lost, unmarked)
+        before = self._counts(cpu)
+        if left and self.statistics(cpu).read - before.merged == left:
+            self._set_counts(cpu, before.plus(left, discarded))
         self._empty(range(SLOTS))
 
-    def drain(self, tell: Tell) -> "List[Missing]":
+    def drain(self, tell: Mark) -> "List[Missing]":
         """Tell every event that is there; return what others than we took from the ring. Raises `LostTrack`.
 
         Everything that was read is told before it raises.
@@ -163,35 +164,44 @@ class Ring:
 
     def accept(self, missing: "Missing") -> None:
         """Miss these events no more: they were found elsewhere. What is lost from now on is missing again."""
-        merged, lost, unmarked = self._counts(missing.cpu)
-        self._set_counts(missing.cpu, merged + missing.taken, lost + missing.lost, unmarked)
+        before = self._counts(missing.cpu)
+        merged, lost = before.merged + missing.taken, before.lost + missing.lost
+        self._set_counts(missing.cpu, replace(before, merged=merged, lost=lost))
         self._suspicion.pop(missing.cpu, None)
 
     def accept_all(self, cpu: int) -> None:
         """Take the counters of a CPU as they are: a resync covers what is missing."""
         stats = self.statistics(cpu)
-        self._set_counts(cpu, stats.read, stats.lost, self._counts(cpu)[2])
+        self._set_counts(cpu, replace(self._counts(cpu), merged=stats.read, lost=stats.lost))
         self._suspicion.pop(cpu, None)
 
     def switch_on(self) -> None:
-        """Let the instance record our disks again, and nothing else."""
+        """Let the instance record our disks again, and nothing else, for all processes on all processors."""
         _write(self._filter_path, self._filter)
+        _write(f"{self._folder}/tracing_cpumask", _mask(self.cpu_numbers))
+        for name in ("set_event_pid", "set_event_notrace_pid"):
+            if os.path.exists(f"{self._folder}/{name}"):
+                _write(f"{self._folder}/{name}", "")  # opened and truncated: of all processes
         for name in self._switch_names:
             _write(f"{self._folder}/{name}", "1")
 
     def known(self, cpu: int) -> int:
         """Return how many events of a CPU were merged or accepted as lost."""
-        merged, lost, _ = self._counts(cpu)
-        return merged + lost
+        counts = self._counts(cpu)
+        return counts.merged + counts.lost
 
     def unmarked(self, cpu: int) -> int:
         """Return how many events of a CPU the marks had not counted at the last look."""
-        return self._counts(cpu)[2]
+        return self._counts(cpu).unmarked
 
     def set_unmarked(self, cpu: int, count: int) -> None:
         """Remember it."""
-        merged, lost, _ = self._counts(cpu)
-        self._set_counts(cpu, merged, lost, count)
+        self._set_counts(cpu, replace(self._counts(cpu), unmarked=count))
+
+    @property
+    def discarded(self) -> int:
+        """Return how many sectors were discarded by the events that were merged so far."""
+        return sum(self._counts(cpu).discarded for cpu in range(self.cpus))
 
     def statistics(self, cpu: int) -> RingStats:
         """Return the kernel's counters of a CPU."""
@@ -216,14 +226,13 @@ class Ring:
         self._file[self._slots :: 4096] = bytes(self._file[self._slots :: 4096])
         self._view = memoryview(self._file)
 
-    def _drain_cpu(self, cpu: int, tell: Tell) -> bool:
+    def _drain_cpu(self, cpu: int, tell: Mark) -> bool:
         torn = False
         _CPU.pack_into(self._file, _HEAD.size, cpu)
         for _ in range(MAX_FILLS):
             filled = self._fill(cpu)
-            events, lost = self._merge(range(filled), tell)
-            merged, known_lost, unmarked = self._counts(cpu)
-            self._set_counts(cpu, merged + events, known_lost, unmarked)
+            events, discarded, lost = self._merge(range(filled), tell)
+            self._set_counts(cpu, self._counts(cpu).plus(events, discarded))
             self._empty(range(filled))
             self.events += events
             torn |= lost
@@ -243,8 +252,8 @@ class Ring:
                 return slot
         return SLOTS
 
-    def _merge(self, slots: Sequence[int], tell: Tell) -> Tuple[int, bool]:
-        count, torn = 0, False
+    def _merge(self, slots: Sequence[int], tell: Mark) -> Tuple[int, int, bool]:
+        count, discarded, torn = 0, 0, False
         size = self.page.page_bytes
         for slot in slots:
             start = self._slots + slot * size
@@ -252,34 +261,49 @@ class Ring:
                 continue
             found, events, lost = events_of(bytes(self._view[start : start + size]), self.page, self.event)
             for device, sector, sectors, letter in found:
-                tell(device, sector, sectors, letter)
+                tell(device, sector, sectors)
+                if letter == DISCARD:
+                    discarded += sectors
             count += events
             torn |= lost
-        return count, torn
+        return count, discarded, torn
 
     def _empty(self, slots: Sequence[int]) -> None:
         for slot in slots:
             struct.pack_into("=Q", self._file, self._slots + slot * self.page.page_bytes + self.page.commit_offset, 0)
 
     def _missing(self, cpu: int, torn: bool) -> "Missing | None":
-        stats, (merged, known_lost, _) = self.statistics(cpu), self._counts(cpu)
-        if stats.lost < known_lost or stats.read < merged:
+        stats, known = self.statistics(cpu), self._counts(cpu)
+        if stats.lost < known.lost or stats.read < known.merged:
             raise LostTrack("the tracing instance's ring was emptied by another program")
         # A difference must be seen twice: the counters are read a moment after the ring.
-        difference = stats.read - merged
+        difference = stats.read - known.merged
         seen_twice = difference and self._suspicion.get(cpu) == difference
         self._suspicion[cpu] = difference
-        lost = stats.lost - known_lost
+        lost = stats.lost - known.lost
         if lost or torn or seen_twice:
             return Missing(cpu, lost, difference if seen_twice else 0)
         return None
 
-    def _counts(self, cpu: int) -> Tuple[int, int, int]:
-        merged, lost, unmarked = _COUNTS.unpack_from(self._file, _COUNTS_START + cpu * _COUNTS.size)
-        return merged, lost, unmarked
+    def _counts(self, cpu: int) -> "_Counts":
+        return _Counts(*_COUNTS.unpack_from(self._file, _COUNTS_START + cpu * _COUNTS.size))
 
-    def _set_counts(self, cpu: int, merged: int, lost: int, unmarked: int) -> None:
-        _COUNTS.pack_into(self._file, _COUNTS_START + cpu * _COUNTS.size, merged, lost, unmarked)
+    def _set_counts(self, cpu: int, counts: "_Counts") -> None:
+        place = _COUNTS_START + cpu * _COUNTS.size
+        _COUNTS.pack_into(self._file, place, counts.merged, counts.lost, counts.unmarked, counts.discarded)
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """What the slot file keeps of one CPU."""
+
+    merged: int
+    lost: int
+    unmarked: int
+    discarded: int
+
+    def plus(self, events: int, discarded: int) -> "_Counts":
+        return replace(self, merged=self.merged + events, discarded=self.discarded + discarded)
 
 
 @dataclass(frozen=True)
@@ -306,6 +330,12 @@ def layouts(tracefs: str, event: str = COMPLETED) -> Tuple[PageLayout, EventLayo
         return page, parse_event_format(_read(f"{tracefs}/events/block/{event}/format"))
     except OSError as error:
         raise TrackerUnsupported(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def _mask(cpus: Sequence[int]) -> str:
+    """Return a mask of processors as the kernel writes it: words of 32 bits, the highest first."""
+    bits = sum(1 << cpu for cpu in cpus)
+    return ",".join(f"{bits >> shift & 0xFFFFFFFF:08x}" for shift in range(max(cpus) // 32 * 32, -1, -32))
 
 
 def _slot_start(cpus: int, page_bytes: int) -> int:

@@ -11,6 +11,7 @@ from agent.cut import Cutter
 from agent.document import idle
 from agent.identity import boot_id
 from agent.pace import Pace
+from agent.pulse import Pulse
 from agent.reasons import Reason, reason
 from agent.replication import Replication
 from agent.sender import Sender, SenderState
@@ -21,7 +22,8 @@ CAUSES = frozenset({"not-enrolled", "certificate-ended"})  # of everything else 
 class Status:
     """Keeps the newest document; other threads read `document` and never change it."""
 
-    def __init__(self, config: Config, replication: Replication, cutter: Cutter) -> None:
+    def __init__(self, config: Config, replication: Replication, cutter: Cutter, pulse: Pulse) -> None:
+        self._pulse = pulse
         self._config = config
         self._replication = replication
         self._cutter = cutter
@@ -79,12 +81,13 @@ class Status:
 
     def _tracker(self) -> Dict[str, Any]:
         tracker, positions = self._replication.tracker, self._replication.positions
-        certificate = tracker.certificate
+        certificate, no_pulse = tracker.certificate, self._pulse.off
         return {
             "kind": tracker.kind,
             "overruns": positions.get("overruns"),
             "events": positions.get("events"),
             "reason": tracker.ring_only.as_dict() if tracker.ring_only else None,
+            "pulse": {"off": no_pulse.as_dict()} if no_pulse else "on",
             "certificate": certificate.as_dict() if certificate else None,
         }
 

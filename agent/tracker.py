@@ -17,31 +17,37 @@ Rules kept here:
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 from agent import bpf_marks, log, ring
 from agent.bpf_kernel import NoEbpf, release_bpffs
 from agent.bpf_marks import Marks, MarksConfig
+from agent.bpf_program import plan
 from agent.certificate import Certificate
+from agent.chunk_map import chunks_of
+from agent.discards import Discards, Pending, in_flight
 from agent.reasons import Reason, of_error
-from agent.ring import Missing, Ring, RingConfig
+from agent.ring import QUEUED, Mark, Missing, Ring, RingConfig
 from agent.ring_format import LostTrack
 
 LOOKS = 20
+QUEUED_SHARE = 8  # one part in so many of the rings' memory is for queued discards
+SILENT_CHECKS = 3  # the kernel may have skipped the program by chance, but not each time
 _UNKNOWN = -(1 << 63)
-
-Mark = Callable[[int, int, int], None]
-"""Called with the device number (as the kernel counts them), the first sector and the number of sectors."""
 
 
 @dataclass(frozen=True)
 class TrackerConfig:
-    """Both witnesses; `marks` is the pins' folder and the layout of the maps."""
+    """Both witnesses and the ring of queued discards; `disks` maps kernel devices to (name, node, bytes)."""
 
     ring: RingConfig
+    queued: RingConfig
     marks: MarksConfig
+    run_folder: str
+    disks: Mapping[int, Tuple[str, str, int]]
 
 
 @dataclass(frozen=True)
@@ -55,8 +61,19 @@ class Look:
 class Tracker:
     """Both witnesses of one server; for the thread that owns the chunk maps."""
 
-    def __init__(self, events: Ring, marks: Optional[Marks], ring_only: Optional[Reason]) -> None:
+    def __init__(
+        self,
+        events: Ring,
+        marks: Optional[Marks],
+        discards: Optional[Discards],
+        ring_only: Optional[Reason],
+        marks_anew: Optional[Callable[[], Marks]] = None,
+    ) -> None:
         self._ring = events
+        self._discards = discards
+        self._marks_anew = marks_anew
+        self._checked = (0, 0)
+        self._silent_checks = 0
         self._marks = marks
         self.ring_only = ring_only
         self._vouching = marks is not None and not marks.made
@@ -80,12 +97,14 @@ class Tracker:
         """Take in what a killed agent left half done; raises `LostTrack` when it does not add up."""
         if self._marks is not None:
             self._marks.merge_old(mark)
-        self._ring.recover(_telling(mark))
+        self._ring.recover(mark)
+        if self._discards is not None:
+            self._discards.recover()
 
     def drain(self, mark: Mark) -> int:
         """Mark every write that the ring holds; return how many. Raises `LostTrack`; what was read is marked then."""
         before = self._ring.events
-        missing = self._ring.drain(_telling(mark))
+        missing = self._ring.drain(mark)
         return self._ring.events - before + self._find(missing, mark)
 
     def round(self, mark: Mark, drained: Callable[[], None]) -> Certificate:
@@ -98,6 +117,8 @@ class Tracker:
         try:
             self.drain(mark)
             self._remember(looks)
+            if self._discards is not None:
+                self._discards.round(self._ring.discarded, mark, time.monotonic())
         except LostTrack as error:
             self._certify(of_error(error))
             raise
@@ -107,19 +128,29 @@ class Tracker:
         return self._certify(None)
 
     def check(self) -> None:
-        """Look at what no counter tells: the instance's filter, the pins. Raises `LostTrack`."""
+        """Look at what no counter tells: the instance's filter, the pins, maps that see nothing. Raises `LostTrack`.
+
+        To be called from time to time, with writes in between.
+        """
         self._ring.check_filter()
         if self._marks is None:
             return
         try:
             if self._marks.keep_pinned():
                 log.say("tracker: the pins of the maps were removed, and are there again")
+            if self._marks_are_silent(self._marks) and self._marks_anew is not None:
+                log.say("tracker: the maps have not seen what the ring has, and are made anew")
+                self._marks.close()
+                self._marks, self._vouching = self._marks_anew(), False
+                self._before = self._totals()
         except NoEbpf as error:
             self._go_on_alone(of_error(error))
 
     def accept_loss(self) -> None:
         """Record again, and take all counters as they are: a resync covers what was lost before."""
         self._ring.switch_on()
+        if self._discards is not None:
+            self._discards.accept_loss()
         looks = self._looks()
         for cpu in range(self._ring.cpus):
             self._ring.accept_all(cpu)
@@ -129,8 +160,16 @@ class Tracker:
     def close(self) -> None:
         """Stop reading; both witnesses go on recording."""
         self._ring.close()
+        if self._discards is not None:
+            self._discards.close()
         if self._marks is not None:
             self._marks.close()
+
+    def _marks_are_silent(self, marks: Marks) -> bool:
+        before, self._checked = self._checked, (self._ring.events, marks.events)
+        silent = self._checked[0] > before[0] and self._checked[1] == before[1]
+        self._silent_checks = self._silent_checks + 1 if silent else 0
+        return self._silent_checks >= SILENT_CHECKS
 
     def _go_on_alone(self, why: Reason) -> None:
         log.say(f"tracker: {why.code}: {why.message}")
@@ -228,15 +267,31 @@ class Tracker:
         return self.certificate
 
 
+def configure(
+    tracefs: str, instance: str, pins: str, run_folder: str, disks: Mapping[int, Tuple[str, str, int]], kib: int
+) -> TrackerConfig:
+    """Lay out the tracker of `disks` (kernel device to name, node, bytes), with `kib` for all rings together."""
+    queued, devices = kib // QUEUED_SHARE, tuple(disks)
+    slots, queued_slots = (os.path.join(run_folder, name) for name in ("ring.slots", "discards.slots"))
+    return TrackerConfig(
+        RingConfig(tracefs, instance, devices, kib - queued, slots),
+        RingConfig(tracefs, queued_instance(instance), devices, queued, queued_slots, QUEUED, "D"),
+        MarksConfig(pins, plan([(device, chunks_of(size)) for device, (_, _, size) in disks.items()])),
+        run_folder,
+        disks,
+    )
+
+
 def exists(config: TrackerConfig) -> bool:
-    """Tell whether the ring is there; it alone is enough to go on."""
-    return ring.exists(config.ring)
+    """Tell whether the rings are there; without maps they are enough to go on."""
+    return ring.exists(config.ring) and ring.exists(config.queued)
 
 
 def make(config: TrackerConfig) -> Tracker:
     """Make both witnesses anew and let them record."""
     bpf_marks.remove(config.marks.folder)
     ring.create(config.ring)
+    ring.create(config.queued)
     tracker = _open(config, fresh=True)
     tracker.accept_loss()
     return tracker
@@ -251,7 +306,8 @@ def reopen(config: TrackerConfig) -> Tracker:
 
 def remove(tracefs: str, instance: str, pins: str) -> None:
     """Remove both witnesses, and what was mounted for them."""
-    ring.remove(tracefs, instance)
+    for name in (instance, queued_instance(instance)):
+        ring.remove(tracefs, name)
     bpf_marks.remove(pins)
     with suppress(OSError):
         release_bpffs(os.path.dirname(pins))
@@ -259,13 +315,27 @@ def remove(tracefs: str, instance: str, pins: str) -> None:
 
 def _open(config: TrackerConfig, *, fresh: bool) -> Tracker:
     events = Ring(config.ring)
+
+    discards = _discards(config)
+
+    def anew() -> Marks:
+        return bpf_marks.open_or_make(config.marks, events.event, fresh=True)
+
     try:
-        return Tracker(events, bpf_marks.open_or_make(config.marks, events.event, fresh=fresh), None)
+        marks = anew() if fresh else bpf_marks.open_or_make(config.marks, events.event, fresh=False)
+        return Tracker(events, marks, discards, None, anew)
     except NoEbpf as error:
         why = of_error(error)
         log.say(f"tracker: {why.code}: {why.message}")
-        return Tracker(events, None, why)
+        return Tracker(events, None, discards, why)
 
 
-def _telling(mark: Mark) -> ring.Tell:
-    return lambda device, sector, sectors, _: mark(device, sector, sectors)
+def queued_instance(instance: str) -> str:
+    """Return the name of the tracing instance for queued discards."""
+    return f"{instance}-discards"
+
+
+def _discards(config: TrackerConfig) -> Discards:
+    nodes = [node for _, node, _ in config.disks.values()]
+    pending = Pending(config.run_folder, {device: (name, size) for device, (name, _, size) in config.disks.items()})
+    return Discards(Ring(config.queued), pending, lambda: in_flight(nodes))

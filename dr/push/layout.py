@@ -21,7 +21,7 @@ TOKEN = f"{TLS_FOLDER}/token.pem"
 RUNTIME_FOLDER = "/run/lifeboat"  # marks of the tracker; kept over restarts of the agent, made by systemd
 CACHE_FOLDER = "/var/cache/lifeboat"  # lz4, unpacked by the agent for root only, made by systemd
 TRACEFS_FOLDERS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
-TRACEFS_INSTANCE = "lifeboat"
+TRACEFS_INSTANCES = ("lifeboat", "lifeboat-discards")
 PINS_FOLDER = "/sys/fs/bpf/lifeboat"  # the tracker's eBPF maps; they outlive the agent, not a reboot
 JOURNAL_TAG = "lifeboat-install"  # of the lines that an installation leaves in the server's own journal
 DIGEST_VARIABLE = "LIFEBOAT_INSTALLATION"  # in the unit: tells a running agent of an older installation apart
@@ -65,3 +65,8 @@ def temporary(path: str) -> str:
     """Return where the new content of `path` is written before it is renamed."""
     folder, _, name = path.rpartition("/")
     return f"{folder}/.{name}.new"
+
+
+def instance_folders() -> list[str]:
+    """Return where the agent's tracing instances may be."""
+    return [f"{folder}/instances/{name}" for folder in TRACEFS_FOLDERS for name in TRACEFS_INSTANCES]

@@ -176,7 +176,7 @@ def removal_steps(present: Presence, *, python: str | None) -> Iterator[Step]:
         script = f"{python} -I {layout.PROGRAM} cleanup --config {layout.CONFIG}"
         nothing = f"[ ! -e {layout.PROGRAM} ] || [ ! -e {layout.CONFIG} ]"
         yield Step("the agent's own cleanup", script, unless=nothing)
-    instances = " ".join(f"{folder}/instances/{layout.TRACEFS_INSTANCE}" for folder in layout.TRACEFS_FOLDERS)
+    instances = " ".join(layout.instance_folders())
     yield Step(
         "the trace instance is gone",
         f'for i in {instances}; do [ -d "$i" ] || continue; echo 0 >"$i/tracing_on"; rmdir "$i" || exit 1; done',

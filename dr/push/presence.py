@@ -142,7 +142,7 @@ pid=$(echo "$shown" | sed -n 's/^MainPID=//p')
 [ "${{pid:-0}}" != 0 ] && tr '\\000' '\\n' </proc/$pid/environ | sed -n 's/^{layout.DIGEST_VARIABLE}=/Digest=/p'""",
     parse_unit,
 )
-_INSTANCES = " ".join(f"{folder}/instances/{layout.TRACEFS_INSTANCE}" for folder in layout.TRACEFS_FOLDERS)
+_INSTANCES = " ".join(layout.instance_folders())
 TRACE_INSTANCE = Probe(
     "trace-instance", f'for i in {_INSTANCES}; do [ -d "$i" ] && echo "$i" && break; done', parse_first
 )

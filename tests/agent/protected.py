@@ -11,12 +11,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jsonschema
 
 from agent.identity import disk_facts, product_uuid
-from tests.agent.whole_site import SERVER, SITE, Site
+from tests.agent.whole_site import SERVER, SITE, Files
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 STATUS_SCHEMA = json.loads((CHECKOUT / "docs/formats/agent-status.schema.json").read_text())
@@ -67,10 +67,22 @@ class LoopDisk:
         subprocess.run(["losetup", "--detach", self.device], check=True)
 
 
+class Home(Protocol):
+    """What an agent needs of a site, and a test of its vault."""
+
+    files: Files
+    configuration_port: int
+
+    @property
+    def process_port(self) -> int: ...
+
+    def replica(self, disk: str, size: int) -> bytes: ...
+
+
 class Protected:
     """The server: `disks` first, then `start` the agent as often as a test kills it."""
 
-    def __init__(self, folder: Path, site: Site) -> None:
+    def __init__(self, folder: Path, site: Home) -> None:
         folder.mkdir()
         self.folder = folder
         self.site = site

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from agent.bpf_marks import Mark
 from agent.chunk_map import CHUNK_SECTORS
-from agent.ring import Missing, Tell
+from agent.ring import Mark, Missing
 from agent.ring_format import LostTrack, RingStats
 
 DEVICE = 8 << 20
@@ -80,7 +79,7 @@ class SimulatedRing:
         self._bomb = bomb
         self.events = 0
 
-    def recover(self, tell: Tell) -> None:
+    def recover(self, tell: Mark) -> None:
         kernel = self._kernel
         self._tell(tell)
         if kernel.slots and kernel.read - kernel.merged == len(kernel.slots):
@@ -88,7 +87,7 @@ class SimulatedRing:
         self._bomb.step()
         kernel.slots = []
 
-    def drain(self, tell: Tell) -> list[Missing]:
+    def drain(self, tell: Mark) -> list[Missing]:
         kernel = self._kernel
         kernel.slots, kernel.entries = kernel.entries, []
         kernel.read += len(kernel.slots)
@@ -102,9 +101,9 @@ class SimulatedRing:
         lost = kernel.lost - kernel.known_lost
         return [Missing(0, lost, 0)] if lost else []
 
-    def _tell(self, tell: Tell) -> None:
+    def _tell(self, tell: Mark) -> None:
         for chunk in self._kernel.slots:
-            tell(DEVICE, chunk * CHUNK_SECTORS, CHUNK_SECTORS, ord("W"))
+            tell(DEVICE, chunk * CHUNK_SECTORS, CHUNK_SECTORS)
             self._bomb.step()
 
     def accept(self, missing: Missing) -> None:

@@ -66,7 +66,7 @@ class Replicating(RuleBasedStateMachine):
         self.comparable_from = None
         self.bomb = Bomb()
         ring, marks = SimulatedRing(self.kernel, self.bomb), SimulatedMarks(self.kernel, self.bomb)
-        self.tracker = Tracker(cast("Ring", ring), cast("Marks", marks), None)
+        self.tracker = Tracker(cast("Ring", ring), cast("Marks", marks), None, None)
         self.tracker.recover(self.mark)
 
     def mark(self, _: int, sector: int, sectors: int) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import secrets
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +17,7 @@ import pytest
 
 from agent import tracker
 from agent.bpf_kernel import is_bpffs
-from agent.bpf_marks import MarksConfig
-from agent.bpf_program import plan
 from agent.chunk_map import CHUNK_SECTORS, DIRTY, ChunkMap, chunks_of
-from agent.ring import RingConfig
 from agent.ring_format import LostTrack
 from agent.tracker import Tracker, TrackerConfig
 from tests.agent.protected import CHUNK, MIB, LoopDisk
@@ -33,11 +32,9 @@ class Tracked:
         name = f"lifeboat-test-{secrets.token_hex(6)}"
         self.disks = [LoopDisk(folder, f"disk{number}", size) for number, size in enumerate(sizes)]
         self.devices = {device_of(disk): disk for disk in self.disks}
-        layout = plan([(device, chunks_of(disk.size)) for device, disk in self.devices.items()])
-        self.config = TrackerConfig(
-            RingConfig("/sys/kernel/tracing", name, tuple(self.devices), 8192, str(folder / "slots")),
-            MarksConfig(f"/sys/fs/bpf/{name}", layout),
-        )
+        disks = {device: (disk.name, Path(disk.device).name, disk.size) for device, disk in self.devices.items()}
+        pins = f"/sys/fs/bpf/{name}"
+        self.config = tracker.configure("/sys/kernel/tracing", name, pins, str(folder), disks, 8192)
         self.maps = {device: ChunkMap(bytearray(chunks_of(disk.size))) for device, disk in self.devices.items()}
         if not Path("/sys/kernel/tracing/instances").is_dir():
             subprocess.run(["mount", "-t", "tracefs", "nodev", "/sys/kernel/tracing"], check=True)
@@ -268,3 +265,57 @@ def test_removed_leaves_nothing(disk: Tracked) -> None:
     with pytest.raises(LostTrack, match="gone"):
         tracker.reopen(disk.config)
     disk.tracker = tracker.make(disk.config)
+
+
+class TestDiscards:
+    def discard(self, disk: LoopDisk, chunks: range) -> None:
+        where, length = chunks.start * CHUNK, len(chunks) * CHUNK
+        subprocess.run(["blkdiscard", "-o", str(where), "-l", str(length), disk.device], check=True)
+
+    def test_a_discard_is_marked_and_settles(self, disk: Tracked) -> None:
+        self.discard(disk.disks[0], range(40, 70))
+        assert disk.round() == set(range(40, 70))
+        assert disk.round() == set()
+
+    def test_what_was_queued_is_marked_until_as_much_completed(self, disk: Tracked) -> None:
+        """Completions tell only the first range of a merged discard; here none is told at all."""
+        disk.round()
+        completed = Path(disk.config.ring.folder) / "events/block/block_rq_complete/filter"
+        completed.write_text('nr_sector > 0 && !(rwbs ~ "D*") && !(rwbs ~ "R*")')
+        self.discard(disk.disks[0], range(200, 230))
+        only_maps(disk)  # what the maps saw
+        completed.write_text(disk.config.ring.filter)
+        queued = set(range(200, 230))
+        marks: list[set[int]] = []
+        for _ in range(3):
+            disk.tracker._discards.round(disk.tracker._ring.discarded, disk.mark, 100.0)  # type: ignore[union-attr]
+            marks.append(disk.marked())
+        assert marks == [queued, queued, queued]
+        disk.tracker._discards.round(disk.tracker._ring.discarded, disk.mark, 111.0)  # type: ignore[union-attr]
+        assert disk.marked() == queued, "nothing is under way and nothing changed: the last time"
+        disk.tracker._discards.round(disk.tracker._ring.discarded, disk.mark, 112.0)  # type: ignore[union-attr]
+        assert disk.marked() == set()
+
+    def test_what_waits_survives_a_kill(self, disk: Tracked) -> None:
+        disk.round()
+        assert disk.tracker._discards is not None
+        disk.tracker._discards._pending.add(device_of(disk.disks[0]), 5 * CHUNK_SECTORS, 1)
+        disk.tracker._discards._pending.settle(-8)
+        disk.tracker._discards._pending.add(device_of(disk.disks[0]), 3 * CHUNK_SECTORS + 127, 2)
+        disk.reopen()
+        assert disk.round() == {3, 4}
+
+    def test_queued_discards_that_were_lost_are_lost_track(self, disk: Tracked) -> None:
+        disk.round()
+        (Path(disk.config.queued.folder) / "buffer_size_kb").write_text("8")
+        for chunk in range(0, 3000, 2):
+            self.discard_fast(disk.disks[0], chunk)
+        with pytest.raises(LostTrack) as caught:
+            disk.round()
+        assert caught.value.code == "tracker-overrun"
+        disk.tracker.accept_loss()
+        disk.round()
+
+    def discard_fast(self, disk: LoopDisk, chunk: int) -> None:
+        with open(disk.device, "r+b", buffering=0) as file:
+            fcntl.ioctl(file, 0x1277, struct.pack("QQ", chunk * CHUNK, CHUNK))
