@@ -18,9 +18,9 @@ from tests.tracking.vault import remote_store
 
 
 async def serve(told: dict[str, str]) -> None:
-    tls, spool = Path(told["tls"]), Path(told["spool"])
+    spool = Path(told["spool"])
     settings = ProcessServerSettings(SITE, told["name"], "127.0.0.1", 0, spool, spool.with_suffix(".key"))
-    context = server_context(tls / "server.crt", tls / "server.key", tls / "ca.crt")
+    context = server_context(Path(told["cert"]), Path(told["tls_key"]), Path(told["ca"]))
     source = partial(remote_store, told["vault"], told["key"], told["name"])
     server = ProcessServer(settings, context, source)
     print(await server.start({SERVER: 1}), flush=True)

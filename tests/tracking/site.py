@@ -69,7 +69,7 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.files = certificates(folder / "tls")
+        self.files = certificates(folder)
         self.vault = Vault()
         self.wires = {name: Wire() for name in NAMES}
         self._processes: dict[str, subprocess.Popen[str]] = {}
@@ -90,7 +90,9 @@ class Site:
         self.vault.open_gate(name)
         told = {
             "name": name,
-            "tls": str(self.folder / "tls"),
+            "cert": str(self.files.server[0]),
+            "tls_key": str(self.files.server[1]),
+            "ca": str(self.files.ca),
             "spool": str(self._spool(name)),
             "vault": self.vault.address,
             "key": self.vault.key,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.managers import BaseManager
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,14 @@ class Gate:
         self.shut = False
         self.hook: Hook | None = None
 
-    def call(self, operation: str, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Do an operation of the store."""
+    def call(self, operation: str, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[bool, Any]:
+        """Do an operation of the store; return whether it answered with an iterator, and what."""
         if self.shut:
             raise Unreachable("the store does not answer", code="store-unavailable")
         if self.hook is not None:
             self.hook(operation, args)
         found = getattr(self._store, operation)(*args, **named)
-        return list(found) if operation in ("list", "page_ranges") else found
+        return (True, list(found)) if isinstance(found, Iterator) else (False, found)
 
 
 class _Manager(BaseManager):
@@ -96,10 +96,10 @@ class RemoteStore:
     def __getattr__(self, operation: str) -> Callable[..., Any]:
         def call(*args: Any, **named: Any) -> Any:
             try:
-                found = self._gate.call(operation, args, named)
+                iterator, found = self._gate.call(operation, args, named)
             except (EOFError, OSError) as error:
                 raise Unreachable(f"the store does not answer: {error}", code="store-unavailable") from error
-            return iter(found) if operation in ("list", "page_ranges") else found
+            return iter(found) if iterator else found
 
         return call
 
