@@ -70,7 +70,7 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files = certificates(folder)
-        self.vault = Vault()
+        self.vault = Vault(folder)
         self.wires = {name: Wire() for name in NAMES}
         self._processes: dict[str, subprocess.Popen[str]] = {}
         self.kills = 0
@@ -155,6 +155,7 @@ class Site:
     def close(self) -> None:
         for name in list(self._processes):
             self.kill(name)
+        self.vault.close()
 
     def _spool(self, name: str) -> Path:
         return self.folder / f"{name}-spool"

@@ -7,7 +7,6 @@ process server is killed exactly there.
 from __future__ import annotations
 
 import secrets
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from multiprocessing.managers import BaseManager
@@ -48,14 +47,18 @@ class _Manager(BaseManager):
 class Vault:
     """Serves the gates on a socket until the process ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self.store = MemoryBlobStore()
         self.gates: dict[str, Gate] = {}
         self.key = secrets.token_hex(16)
-        self.address = str(Path(tempfile.mkdtemp(prefix="lifeboat-proof-")) / "vault")
+        self.address = str(folder / "vault")
         _Manager.register("gate", callable=self._gate, exposed=("call",))
-        server = _Manager(self.address, self.key.encode()).get_server()
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self._server = _Manager(self.address, self.key.encode()).get_server()
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Take the socket away; its folder goes next."""
+        self._server.listener.close()  # type: ignore[attr-defined]  # of the standard library, not in its stubs
 
     def _gate(self, name: str) -> Gate:
         return self.gates[name]
