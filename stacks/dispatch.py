@@ -111,7 +111,7 @@ def identities() -> Identities:
         raise Refused(
             f"the vault's stack lacks {', '.join(missing)}",
             code="identities-missing",
-            remedy="`pulumi config set KEY VALUE` each of them; docs/vault.md tells where they come from",
+            remedy="`pulumi config set KEY VALUE -s STACK` each of them; docs/vault.md tells where they come from",
         )
     return Identities(*given.values())
 

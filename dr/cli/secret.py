@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from dr.target.secrets import KeyStore
 
 OURS = ("ca-", "storage-")  # what the stacks keep in the same store
-LIMIT_BYTES = 1024
 
 
 @click.group()
@@ -62,13 +61,16 @@ def put(name: str, replace: bool, target: str | None, as_json: bool) -> None:
 
 
 def _read() -> bytes:
+    from dr.target.references import SECRET_LIMIT_BYTES, fault  # noqa: PLC0415 - as above
+
     if sys.stdin.isatty():
-        text = click.prompt("Secret", hide_input=True, confirmation_prompt=True, err=True)
-        return str(text).encode()
-    line = sys.stdin.buffer.read(LIMIT_BYTES + 2).removesuffix(b"\n").removesuffix(b"\r")
-    if not line or b"\n" in line or len(line) > LIMIT_BYTES:
+        line = str(click.prompt("Secret", hide_input=True, confirmation_prompt=True, err=True)).encode()
+    else:
+        line = sys.stdin.buffer.read(SECRET_LIMIT_BYTES + 3).removesuffix(b"\n").removesuffix(b"\r")
+    wrong = fault(line)
+    if wrong:
         raise PrerequisiteMissing(
-            "stdin has no secret of one line", code="secret-invalid", remedy="give one line, at most 1,024 bytes"
+            f"what was given {wrong}", code="secret-invalid", remedy="give the secret, one line of at most 1,024 bytes"
         )
     return line
 

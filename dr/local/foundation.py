@@ -9,6 +9,8 @@ from pathlib import Path
 
 from dr.durable import write_durably
 from dr.errors import LifeboatError, RunFailed
+from dr.local.environment import pulumi_home
+from dr.local.plugins import install_standin, plugin_folder
 from dr.local.stacks import binding_of, local_state, prepare_stack, stack_names
 from dr.model import Declaration
 from dr.target.choice import LOCAL
@@ -31,6 +33,10 @@ def lay(folders: Folders, *, dry_run: bool) -> Iterator[Done]:
         yield "envelope", str(folders.envelope), _state(_has_passphrase(), dry_run)
     else:
         yield "envelope", str(folders.envelope), _state(not make_envelope(folders), dry_run)
+    # Without it the CLI would go and look for the official plugin.
+    home = pulumi_home(LOCAL, folders)
+    there = plugin_folder(home).is_dir() if dry_run else not install_standin(home)
+    yield "plugin azure-native (stand-in)", str(plugin_folder(home)), _state(there, dry_run)
 
 
 def make_stacks(

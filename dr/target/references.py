@@ -25,6 +25,19 @@ def _no_key_store() -> KeyStore:
     raise PrerequisiteMissing("no key store is at hand", code="key-store-missing", remedy="refer to env or file")
 
 
+def fault(secret: bytes) -> str | None:
+    """Say what keeps `secret` (without its line's end) from being one, as it ends a sentence, or None."""
+    if not secret:
+        return "is empty"
+    if any(byte in secret for byte in b"\r\n\0") or len(secret) > SECRET_LIMIT_BYTES:
+        return "is longer than one line"
+    try:
+        secret.decode()
+    except UnicodeDecodeError:
+        return "is no text in UTF-8"
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class References:
     """Where references lead to on this machine; `key_store` is opened only when one leads there."""
@@ -38,22 +51,14 @@ class References:
         Raises `PrerequisiteMissing` "secret-missing" or "secret-invalid"; what the key store raises keeps its code.
         """
         raw = self._raw(reference, what).removesuffix(b"\n").removesuffix(b"\r")
-        wrong = None
-        if not raw:
-            wrong = "is empty"
-        elif any(byte in raw for byte in b"\r\n\0") or len(raw) > SECRET_LIMIT_BYTES:
-            wrong = "is longer than one line"
-        try:
-            text = raw.decode()
-        except UnicodeDecodeError:
-            text, wrong = "", "is no text in UTF-8"
+        wrong = fault(raw)
         if wrong:
             raise PrerequisiteMissing(
                 f"{what}: {described(reference)} {wrong}",
                 code="secret-invalid",
                 remedy="put the secret there, one line and nothing else",
             )
-        return text
+        return raw.decode()
 
     def path(self, name: str) -> Path:
         """Return the path that a declaration's text stands for; a relative one counts from the declaration's folder."""

@@ -55,9 +55,19 @@ def test_names_that_are_ours_or_none_are_refused(
     assert put(capsys, monkeypatch, b"hush-hush\n", name, "--replace")[0] == Refused.exit_code
 
 
-@pytest.mark.parametrize("typed", [b"", b"\n", b"hush\nhush\n", b"h" * 2000])
+@pytest.mark.parametrize("typed", [b"", b"\n", b"hush\nhush\n", b"h" * 2000, b"hu\0sh\n", b"hu\rsh\n"])
 def test_what_is_no_line_is_no_secret(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, typed: bytes
 ) -> None:
     code, said = put(capsys, monkeypatch, typed, "shop1-sudo")
     assert (code, "one line" in said) == (PrerequisiteMissing.exit_code, True)
+
+
+def test_what_no_reader_takes_is_refused_when_it_is_put(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"p\xff\n")))
+    with pytest.raises(SystemExit) as left:
+        main(["secret", "put", "shop1-sudo"])
+    assert left.value.code == PrerequisiteMissing.exit_code
+    assert "is no text in UTF-8" in capsys.readouterr().err

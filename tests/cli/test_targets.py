@@ -109,13 +109,13 @@ def test_the_place_of_the_local_state_is_made_once(say: Say, tmp_path: Path) -> 
     assert {step["state"] for step in before["steps"]} == {"would be made"}
     folders = Folders(tmp_path / "local")
     assert not folders.root.exists()
-    assert [state for _, _, state in lay(folders, dry_run=False)] == ["made", "made"]
+    assert [state for _, _, state in lay(folders, dry_run=False)] == ["made", "made", "made"]
     secret = folders.envelope.read_bytes()
     assert folders.envelope.stat().st_mode & 0o077 == 0
-    assert [state for _, _, state in lay(folders, dry_run=False)] == ["there", "there"]
+    assert [state for _, _, state in lay(folders, dry_run=False)] == ["there", "there", "there"]
     assert folders.envelope.read_bytes() == secret
     after = say("bootstrap", "--dry-run")
-    assert [step["state"] for step in after["steps"]][:2] == ["there", "there"]
+    assert [step["state"] for step in after["steps"]][:3] == ["there", "there", "there"]
 
 
 @pytest.mark.real
