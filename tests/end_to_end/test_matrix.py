@@ -1,8 +1,8 @@
 """Servers of many shapes: protected, replicated, failed over, booted; each checked against pictures taken by QEMU.
 
-`make prove-matrix` runs it, and nothing else yet: it has not been run to its end, so `docs/support.md`, which it writes,
-does not exist. With SHAPES=short only the six of `SHORT`, and `docs/support.md` is compared instead of written. The
-tests follow each other on one batch.
+`make prove-matrix` runs it, and nothing else yet: it has not been run to its end, so `docs/support.md`, which it
+writes, does not exist. With SHAPES=short only the six of `SHORT`, and `docs/support.md` is compared instead of written.
+The tests follow each other on one batch.
 """
 
 from __future__ import annotations
