@@ -6,7 +6,6 @@ import json
 import signal
 import threading
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +14,8 @@ from dr.errors import Degraded, LifeboatError
 from dr.plain import plain
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from dr.retention.pruning import Pruned
 
 LOOP_SECONDS = 600.0
@@ -35,7 +36,8 @@ def retention(*, loop: bool, account: str | None, as_json: bool) -> None:
 
     Kept are: everything for 2 hours, then one point per hour (1-day policy), per 2 hours (2 to 7 days), or per 2 hours
     for 7 days and per 4 hours after that (8 to 15 days). Nothing is removed while no new point arrives. A point that a
-    run uses or that is pinned stays, and so does everything of a server that cannot be read.
+    run uses or that is pinned stays, and so does everything of a server that cannot be read. A shorter retention, a
+    server that left and a pin that was taken away count only after the old retention and 14 days.
 
     \b
     Examples:
@@ -75,16 +77,16 @@ def one_pass(account: str | None) -> dict[str, Any]:
     """Make a pass and return its report. Errors of `dr.retention.pruning.prune` and of the store."""
     from contextlib import closing  # noqa: PLC0415 - `dr --help` needs none of this
 
+    from dr.compile import names  # noqa: PLC0415
     from dr.retention.pruning import prune  # noqa: PLC0415
     from dr.target.access import retention_login  # noqa: PLC0415
     from dr.target.folders import LOCAL_SUBSCRIPTION, Folders  # noqa: PLC0415
     from dr.target.stores import open_as_retention  # noqa: PLC0415
 
-    folders, now = Folders.from_environment(), datetime.now(UTC)
+    folders = Folders.from_environment()
     subscription = "azure" if account else LOCAL_SUBSCRIPTION
     with closing(open_as_retention(subscription, account or retention_login(folders).account, folders)) as store:
-        done = prune(store, now)
-    return report(done, now)
+        return report(prune(store), store.time(names.RETENTION))
 
 
 def report(done: list[Pruned], now: datetime) -> dict[str, Any]:

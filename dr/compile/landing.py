@@ -41,6 +41,7 @@ _GRANTS = (
     ("retention", "deleter", names.MANIFESTS),
     ("retention", "reader", names.RUNS),
     ("retention", "reader", names.RETENTION),
+    ("retention", "keeper", names.OBSERVED),
 )
 
 

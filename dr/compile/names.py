@@ -18,12 +18,13 @@ MANIFESTS = "manifests"
 RUNS = "runs"
 STATE = "state"
 RETENTION = "retention"
+OBSERVED = "observed"  # what retention itself saw, written by nobody else
 PINS = "pins/"  # in container retention
 # A run's id is a part of names that Azure limits to 80 characters (`managed_disk` is the longest).
 RUN_LENGTH = 24
 RUN_PATTERN = re.compile(r"(?=.{1,24}\Z)[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
 _ROLES = uuid.UUID("5b7c4d0e-2f7b-4c58-9a57-1c1f5f8a6e21")
-CONTAINERS = (REPLICAS, MANIFESTS, RUNS, STATE, RETENTION)
+CONTAINERS = (REPLICAS, MANIFESTS, RUNS, STATE, RETENTION, OBSERVED)
 
 
 def vault_resource_group(site: Site) -> str:
@@ -221,6 +222,10 @@ def manifest_blob(server: str, protection_epoch: int, number: int) -> str:
 
 def pin_blob(server: str, point: str) -> str:
     return f"{PINS}{server}/{point}"
+
+
+def observed_blob(server: str) -> str:
+    return f"{server}.json"
 
 
 def point_id(server: str, protection_epoch: int, number: int) -> str:

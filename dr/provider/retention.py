@@ -3,6 +3,7 @@
 Rules:
 - A server that left the declaration stays in the vault's list with the time when it left; its points are kept for
   retention plus grace. It has not left when it comes back.
+- A shorter retention does not hold at once (`dr.retention.record`), and `up` says so.
 - `delete` changes nothing: a site that was destroyed leaves its vault untouched, and nothing ages without new points.
 """
 
@@ -13,6 +14,7 @@ from contextlib import closing
 from dr.provider.resource import Properties, ResourceType, Session
 from dr.provider.world import World
 from dr.vault import declared
+from dr.vault.declared import GRACE
 from dr.vault.manifest import format_time
 
 
@@ -28,8 +30,13 @@ class Retention(ResourceType):
         servers = {name: int(seconds) for name, seconds in inputs["servers"].items()}
         with closing(self._world.open_store(inputs["subscription"], inputs["storageAccount"])) as store:
             before = declared.read(store)
-            after = declared.tell(store, inputs["site"], servers, self._world.now())
+            after = declared.tell(store, inputs["site"], servers)
         for name, kept in after.items():
+            if kept.left is None and name in before and kept.retention < before[name].retention:
+                session.warn(
+                    f"{name}: a shorter retention holds after the old one plus {GRACE.days} days, counted from when "
+                    "retention sees it; until then the points are kept as before"
+                )
             if kept.until is not None and (name not in before or before[name].left is None):
                 session.warn(
                     f"{name} left the declaration: its recovery points are kept until {format_time(kept.until)}. "

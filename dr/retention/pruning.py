@@ -3,12 +3,15 @@
 Rules, each against half a point or a lost one:
 - The manifest goes first. From then on the point is listed nowhere; its snapshots go in a later pass, so that a run
   which chose the point in the same minute still finds them and then holds them.
-- A snapshot is deleted only when no manifest and no run names it, when it is at least `ORPHAN` older than the pass, and
-  when a newer whole point of its server exists. (The writer makes snapshots first and the manifest last, and gives a
-  cut up that took longer than `dr.vault.replica` allows.)
-- A pass can be killed anywhere and repeated: it decides from what is there.
-- What can't be read is never counted on. An unreadable manifest keeps all snapshots of its server, an unreadable run or
-  list ends the pass before anything is deleted.
+- A snapshot is deleted only when no manifest has named it for `LOOSE`, by the record of the passes, when no run names
+  it, and when a newer whole point of its server exists. (The writer makes snapshots first and the manifest last, and
+  gives a cut up that took longer than `dr.vault.replica` allows.)
+- What is left of a server that left goes only in a pass that found no manifest and leaves no snapshot.
+- List, runs and pins are read again for each server, after its points and right before its deletions.
+- All times are the store's and stand in retention's own record (`dr.retention.record`); site.json's decide nothing.
+- A pass can be killed anywhere and repeated: it decides from what is there and from the record.
+- What can't be read is never counted on. An unreadable manifest keeps all snapshots of its server, an unreadable record
+  all of the server, an unreadable run or list ends the pass before anything is deleted.
 - A point counts only when its snapshots exist: a forged manifest of nothing ages no real point out.
 """
 
@@ -21,15 +24,15 @@ from datetime import datetime, timedelta
 
 from dr.compile import names
 from dr.errors import Conflict, Corrupt
+from dr.retention import record
+from dr.retention.record import Record, Snapshots
 from dr.retention.table import Dated, surplus
 from dr.vault import declared
-from dr.vault.declared import Kept
 from dr.vault.manifest import Manifest
-from dr.vault.points import Points, read_points, servers
+from dr.vault.points import read_points, servers
 from dr.vault.store import BlobStore
 
-ORPHAN = timedelta(hours=1)
-Snapshots = set[tuple[str, str]]  # (blob in container replicas, snapshot)
+LOOSE = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +56,13 @@ class Pruned:
     problems: list[str] = field(default_factory=list)
 
 
-def prune(store: BlobStore, now: datetime) -> list[Pruned]:
-    """Make one pass. `Corrupt` (nothing was deleted), `Unreachable` (repeat it), `Refused` (no right to delete)."""
-    kept = declared.read(store)
-    in_use = read_in_use(store)
+def prune(store: BlobStore) -> list[Pruned]:
+    """Make one pass. `Corrupt` (nothing was deleted), `Unreachable`, `Conflict` (repeat it), `Refused` (no right)."""
+    declared.read(store)
+    read_in_use(store)
     known = servers(store)
-    unlisted = [Pruned(name, problems=[_UNLISTED]) for name in known if name not in kept]
-    return [*(_prune_server(store, kept[name], in_use, now) for name in known if name in kept), *unlisted]
+    record.forget_others(store, known)
+    return [_prune_server(store, server) for server in known]
 
 
 _UNLISTED = "the declaration never named this server: nothing of it is ever removed by itself (`dr purge` does)"
@@ -90,27 +93,46 @@ def pinned(store: BlobStore) -> Iterator[str]:
         yield name.rpartition("/")[2]
 
 
-def _prune_server(store: BlobStore, kept: Kept, in_use: InUse, now: datetime) -> Pruned:
-    pruned = Pruned(kept.server, kept.until)
-    points = read_points(store, kept.server)
+def _pinned_of(store: BlobStore, server: str) -> Iterator[str]:
+    for name in store.list(names.RETENTION, names.pin_blob(server, "")):
+        yield name.rpartition("/")[2]
+
+
+def _prune_server(store: BlobStore, server: str) -> Pruned:
+    pruned = Pruned(server)
+    points = read_points(store, server)
+    pruned.kept = len(points.good)
     pruned.problems += [broken.cause for broken in points.broken]
-    created = {entry.name: entry.created for entry in store.inventory(names.MANIFESTS, f"{kept.server}/")}
-    held = _snapshots(store, kept.server)
+    created = {entry.name: entry.created for entry in store.inventory(names.MANIFESTS, f"{server}/")}
+    held = _snapshots(store, server)
+    loose = set() if points.broken else held - {pair for point in points.good for pair in named_by(point)}
     whole = [point for point in points.good if point.blob in created and named_by(point) <= held]
     torn = [point for point in points.good if point.blob in created and point not in whole]
     pruned.problems += [f"{point.id} lacks a snapshot and is no recovery point" for point in torn]
-    over = kept.until is not None and now >= kept.until
-    _collect(store, pruned, points, whole, held, in_use, now, over=over)
 
+    # From here to the deletions nothing long may be read: a run may choose, a person may pin, a server may come back.
+    now, kept, in_use = store.time(names.MANIFESTS), declared.read(store).get(server), read_in_use(store)
+    if kept is None:
+        pruned.problems = [_UNLISTED]
+        return pruned
+    try:
+        seen = record.observe(store, server, kept, list(_pinned_of(store, server)), loose, now)
+    except Corrupt as unreadable:
+        pruned.problems.append(unreadable.message)
+        return pruned
+    pruned.until = seen.until
+    over = seen.until is not None and now >= seen.until
+    left = held - _collect(store, pruned, whole, in_use, seen, now, over=over)
+
+    hands_off = in_use.points | set(seen.pins)
     dated = [Dated(point.id, point.order, point.cut_time, created[point.blob]) for point in whole]
-    going = {p.id for p in dated} - in_use.points if over else set(surplus(dated, kept.retention, in_use.points))
+    going = {p.id for p in dated} - hands_off if over else set(surplus(dated, seen.retention, hands_off))
     if over:
         going |= {point.id for point in torn}
-    pruned.kept = len(points.good)
     for point in sorted(points.good, key=lambda p: p.order):
         if point.id in going:
             _remove(store, point, pruned)
-    if over and not pruned.kept and not points.broken:
+    if over and not (points.good or points.broken or left):
         _remove_replica(store, pruned, in_use)
     return pruned
 
@@ -129,24 +151,21 @@ def _remove(store: BlobStore, point: Manifest, pruned: Pruned) -> None:
 def _collect(
     store: BlobStore,
     pruned: Pruned,
-    points: Points,
     whole: list[Manifest],
-    held: Snapshots,
     in_use: InUse,
+    seen: Record,
     now: datetime,
     *,
     over: bool,
-) -> None:
-    """Delete the snapshots that nothing names, of earlier passes and of cuts that never became points."""
-    if points.broken:
-        return
-    named = {pair for point in points.good for pair in named_by(point)} | in_use.snapshots
+) -> Snapshots:
+    """Delete the snapshots that nothing names, of earlier passes and of cuts that never became points; return them."""
     newest = max((snapshot for point in whole for _, snapshot in named_by(point)), default="")
-    for blob, snapshot in sorted(held - named):
-        old = now - datetime.fromisoformat(snapshot) >= ORPHAN
-        if old and (snapshot < newest or over):
-            store.delete_snapshot(names.REPLICAS, blob, snapshot)
-            pruned.snapshots_removed += 1
+    due = {pair for pair, since in seen.loose.items() if now >= since + LOOSE} - in_use.snapshots
+    going = {(blob, snapshot) for blob, snapshot in due if snapshot < newest or over}
+    for blob, snapshot in sorted(going):
+        store.delete_snapshot(names.REPLICAS, blob, snapshot)
+    pruned.snapshots_removed = len(going)
+    return going
 
 
 def _remove_replica(store: BlobStore, pruned: Pruned, in_use: InUse) -> None:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import requests
@@ -113,6 +114,19 @@ class AzureBlobStore:
             created = blob.creation_time if blob.snapshot is None else datetime.fromisoformat(str(blob.snapshot))
             assert created is not None
             yield BlobEntry(str(blob.name), blob.snapshot, created)
+
+    def time(self, container: str) -> datetime:
+        client = self._service(container).get_container_client(container)
+
+        def ask() -> datetime:
+            dates: list[str] = []
+            answers = client.list_blobs(
+                results_per_page=1, raw_response_hook=lambda answer: dates.append(answer.http_response.headers["Date"])
+            )
+            next(iter(answers), None)
+            return parsedate_to_datetime(dates[-1])
+
+        return _repeat(ask, container, safe=True)
 
     def delete(self, container: str, name: str) -> None:
         blob = self._blob(container, name)

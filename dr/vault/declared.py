@@ -9,8 +9,9 @@ Blob `site.json` in container `retention`, changed only by ETag:
 Rules:
 - Written by an operator's `up` of the site stack; the site's own servers can read it and not change it. A hostile
   process server can't shorten a retention.
-- A server that is taken out of the declaration stays in the list with the time when it left: its points are kept until
-  `left` + retention + `GRACE`. One that comes back has not left.
+- A server that is taken out of the declaration stays in the list with the time when it left, by the store's clock: its
+  points are kept until `left` + retention + `GRACE`. One that comes back has not left.
+- Its times are for people. Retention deletes by what it saw itself (`dr.retention.record`), never earlier.
 - A server that the list does not name is nobody's to delete.
 """
 
@@ -61,8 +62,9 @@ def read(store: BlobStore) -> dict[str, Kept]:
     return _read(store)[0]
 
 
-def tell(store: BlobStore, site: str, retention_seconds: Mapping[str, int], now: datetime) -> dict[str, Kept]:
+def tell(store: BlobStore, site: str, retention_seconds: Mapping[str, int]) -> dict[str, Kept]:
     """Make the list say what is declared now, and return it; servers that it named and are not given have left."""
+    now = store.time(names.RETENTION)
     for _ in range(_ATTEMPTS):
         before, etag = _read(store)
         after = {name: Kept(name, timedelta(seconds=seconds), None) for name, seconds in retention_seconds.items()}

@@ -140,6 +140,10 @@ class MemoryBlobStore:
             ]
         yield from found
 
+    def time(self, container: str) -> datetime:
+        with self._reading():
+            return self.clock()
+
     def delete(self, container: str, name: str) -> None:
         with self._changing("delete", container, name):
             there = self._blobs.get((container, name))

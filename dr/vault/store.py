@@ -55,6 +55,9 @@ class BlobStore(Protocol):
     def inventory(self, container: str, prefix: str = "") -> Iterator[BlobEntry]:
         """Yield every blob below `prefix` and every snapshot of one. No writer can set what it tells of time."""
 
+    def time(self, container: str) -> datetime:
+        """Return the store's own time, to the second; asks for the right to list `container`."""
+
     def delete(self, container: str, name: str) -> None:
         """Delete a blob with its snapshots; no error when it is not there."""
 

@@ -67,8 +67,8 @@ def test_without_a_site_it_says_so_and_asks_the_vault(tmp_path: Path) -> None:
 
 
 def test_a_server_that_left_is_listed_with_until_when(site: RunningSite) -> None:
-    declared.tell(site.store, "hq", {"old1": 3600, "shop1": 3600}, datetime.now(UTC))
-    declared.tell(site.store, "hq", {"shop1": 3600}, datetime.now(UTC))
+    declared.tell(site.store, "hq", {"old1": 3600, "shop1": 3600})
+    declared.tell(site.store, "hq", {"shop1": 3600})
     until = format_time(declared.read(site.store)["old1"].until or datetime.now(UTC))
     document = json.loads(dr_status(site.folder.parent, "--json").stdout)
     SCHEMA.validate(document)

@@ -174,6 +174,13 @@ class TestRetention:
         kind.update(resource_id, one, both, around.session)
         assert declared.read(around.store)["shop1"].left is None
 
+    def test_a_shorter_retention_is_said_to_wait(self, around: Surroundings) -> None:
+        kind = Retention(around.world)
+        for seconds in (3600, 7200, 7200, 60):
+            kind.create({**self.INPUTS, "servers": {"shop1": seconds}}, around.session)
+        (warning,) = around.warnings
+        assert "shop1: a shorter retention holds after" in warning
+
     def test_read_finds_a_list_that_was_changed_or_lost(self, around: Surroundings) -> None:
         kind = Retention(around.world)
         inputs = {**self.INPUTS, "servers": {"shop1": 86400}}

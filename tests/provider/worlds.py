@@ -120,6 +120,9 @@ class Surroundings:
     access_calls: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.store.clock = lambda: self.now
+
     @property
     def world(self) -> World:
         return World(

@@ -9,7 +9,7 @@ import pytest
 
 from dr.compile import names
 from dr.errors import Corrupt, Unreachable
-from dr.retention.pruning import Pruned, named_by, prune
+from dr.retention.pruning import LOOSE, Pruned, named_by, prune
 from dr.retention.table import Dated, surplus
 from dr.vault import declared
 from dr.vault.manifest import to_bytes
@@ -19,12 +19,12 @@ from tests.retention.vaults import Vault
 MINUTES_20, HOUR, DAY = timedelta(minutes=20), timedelta(hours=1), timedelta(days=1)
 
 
-def passes(vault: Vault, count: int = 2) -> list[Pruned]:
-    """Run a pass, and another later one, which removes the snapshots."""
-    done = prune(vault.store, vault.now)
+def passes(vault: Vault, count: int = 3) -> list[Pruned]:
+    """Run a pass, a later one, which sees the snapshots that nothing names, and another, which removes them."""
+    done = prune(vault.store)
     for _ in range(count - 1):
         vault.now += 2 * HOUR
-        done = prune(vault.store, vault.now)
+        done = prune(vault.store)
     return done
 
 
@@ -33,13 +33,16 @@ def test_what_the_table_does_not_keep_goes_with_its_snapshots_and_the_rest_is_wh
     points = vault.cut_every(MINUTES_20, 100)
     wanted = surplus([Dated(p.id, p.order, p.cut_time, p.cut_time) for p in points], DAY, ())
     assert len(wanted) > 50
-    (done,) = prune(vault.store, vault.now)
+    (done,) = prune(vault.store)
     assert done.removed == wanted
     left = [point for point in points if point.id not in set(wanted)]
     assert vault.points() == left
     assert len(vault.snapshots()) == 200, "the snapshots of what went are kept for another pass"
-    vault.now += 10 * timedelta(minutes=1)
-    (done,) = prune(vault.store, vault.now)
+    vault.now += timedelta(minutes=10)
+    (done,) = prune(vault.store)
+    assert (done.removed, done.snapshots_removed) == ([], 0)
+    vault.now += LOOSE
+    (done,) = prune(vault.store)
     assert (done.removed, done.snapshots_removed) == ([], 2 * len(wanted))
     assert vault.snapshots() == {pair for point in left for pair in named_by(point)}
     for point in left:
@@ -94,7 +97,7 @@ def test_a_point_that_is_chosen_between_its_manifest_and_its_snapshots_stays_rea
     """A run read the list just before the pass removed the manifest: it holds the snapshots from then on."""
     vault.declare(timedelta(0), "shop1")
     points = vault.cut_every(HOUR, 3)
-    prune(vault.store, vault.now)
+    prune(vault.store)
     vault.select(points[0])
     vault.now += 5 * HOUR
     passes(vault)
@@ -108,12 +111,12 @@ def test_an_unreadable_run_or_list_ends_the_pass_before_anything_is_deleted(vaul
     points = vault.cut_every(HOUR, 3)
     vault.store.put(names.RUNS, "shop/r1/point-shop1.json", b"{")
     with pytest.raises(Corrupt) as corrupt:
-        prune(vault.store, vault.now)
+        prune(vault.store)
     assert corrupt.value.code == "selection-invalid"
     vault.store.delete(names.RUNS, "shop/r1/point-shop1.json")
     vault.store.put(names.RETENTION, declared.BLOB, b"{}")
     with pytest.raises(Corrupt):
-        prune(vault.store, vault.now)
+        prune(vault.store)
     assert vault.points() == points
     assert len(vault.snapshots()) == 6
 
@@ -167,7 +170,7 @@ def test_snapshots_of_a_cut_that_died_are_removed_only_when_a_newer_point_is_the
     passes(vault)
     assert lost in vault.snapshots(), "its manifest may still come"
     vault.cut()
-    prune(vault.store, vault.now)
+    prune(vault.store)
     assert lost not in vault.snapshots()
 
 
@@ -178,6 +181,7 @@ def test_a_server_that_left_keeps_its_points_for_retention_and_grace_and_then_go
     left = declared.read(vault.store)["shop1"]
     assert left.left == vault.now
     assert left.until == vault.now + 2 * DAY + declared.GRACE
+    passes(vault, 1)
     until = left.until
     vault.now = until - HOUR
     passes(vault, 1)
@@ -185,7 +189,9 @@ def test_a_server_that_left_keeps_its_points_for_retention_and_grace_and_then_go
     vault.now = until
     first = {each.server: each for each in passes(vault, 1)}["shop1"]
     assert first.removed == [point.id for point in points]
-    assert first.replica_removed
+    assert not first.replica_removed
+    assert len(vault.snapshots()) == 6
+    assert {each.server: each for each in passes(vault, 2)}["shop1"].replica_removed
     assert list(vault.store.list(names.REPLICAS, "shop1/")) == []
     assert [each.server for each in passes(vault)] == ["db1"]
     assert vault.points("db1") == others
@@ -197,6 +203,7 @@ def test_a_run_holds_the_replica_of_a_server_that_left(vault: Vault) -> None:
     points = vault.cut_every(MINUTES_20, 3)
     vault.select(points[1])
     vault.declare(DAY)
+    passes(vault)
     vault.now += 60 * DAY
     passes(vault)
     assert vault.points() == [points[1]]
@@ -210,6 +217,7 @@ def test_a_server_that_comes_back_has_not_left_and_one_that_was_never_named_is_l
     vault.declare(DAY, "shop1")
     points, strangers = vault.cut_every(MINUTES_20, 3), vault.cut_every(MINUTES_20, 3, "stranger")
     vault.declare(DAY)
+    passes(vault)
     vault.now += 5 * DAY
     vault.declare(2 * DAY, "shop1")
     vault.now += 60 * DAY

@@ -31,7 +31,7 @@ class Vault:
 
     def declare(self, retention: timedelta = timedelta(days=1), *servers: str) -> None:
         seconds = {server: int(retention.total_seconds()) for server in servers}
-        declared.tell(self.store, "lab", seconds, self.now)
+        declared.tell(self.store, "lab", seconds)
 
     def cut(self, server: str = "shop1") -> Manifest:
         """Let the server's writer make a point now."""

@@ -60,7 +60,7 @@ def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
 def points(estate: Estate) -> list[Manifest]:
     """Two points that the site's own login made."""
     with closing(open_store(LOCAL_SUBSCRIPTION, ACCOUNT, estate.folders)) as store:
-        declared.tell(store, "harbour", {SERVER: 86400}, datetime.now(UTC))
+        declared.tell(store, "harbour", {SERVER: 86400})
     with closing(open_as_site(LOCAL_SUBSCRIPTION, ACCOUNT, estate.folders)) as store:
         replica = ReplicaSet.open(
             store,

@@ -157,6 +157,11 @@ class BlobStoreContract:
         store.set_metadata(R, "inv/os.vhd", {"a": "b"})
         assert [entry.created for entry in store.inventory(R, "inv/") if entry.snapshot is None] == created
 
+    def test_the_time_is_the_stores_own(self, store: BlobStore) -> None:
+        """Retention waits by it: a machine whose clock is wrong must not end the wait."""
+        before = datetime.now(UTC) - timedelta(seconds=2)  # as above
+        assert before <= store.time(M) <= datetime.now(UTC)
+
     def test_one_snapshot_is_deleted_and_nothing_else(self, store: BlobStore) -> None:
         """Retention takes a point's snapshots while the replica's writer holds its lease."""
         store.create_pages(R, "one/os.vhd", MIB, {})

@@ -219,7 +219,7 @@ def test_the_site_has_no_way_into_the_other_containers(azurite: Azurite, granted
     assert set(signatures) == {names.REPLICAS, names.MANIFESTS, names.RETENTION}
     url = local_url(granted, azurite.account)
     for signature in signatures.values():
-        for closed in (names.RUNS, names.STATE):
+        for closed in (names.RUNS, names.STATE, names.OBSERVED):
             client = BlobClient(url, closed, "x", credential=signature, retry_total=0)
             refused(lambda client=client: client.upload_blob(b"x"))  # type: ignore[misc]
             refused(client.get_blob_properties)
@@ -239,7 +239,7 @@ def test_create_only_means_exists_also_to_a_login_that_may_not_overwrite(
             store.put(names.MANIFESTS, MANIFEST, b"{}")
 
 
-def test_retention_deletes_and_never_writes(azurite: Azurite, granted: Folders, history: History) -> None:
+def test_retention_deletes_and_writes_only_its_own_record(azurite: Azurite, granted: Folders, history: History) -> None:
     with closing(open_as_retention(LOCAL_SUBSCRIPTION, azurite.account, granted)) as store:
         for call in (
             lambda: store.write_pages(names.REPLICAS, VHD, 0, bytes(512)),
@@ -254,6 +254,10 @@ def test_retention_deletes_and_never_writes(azurite: Azurite, granted: Folders, 
             with pytest.raises(Refused) as refusal:
                 call()
             assert refusal.value.code == "store-login-refused"
+        assert abs(store.time(names.MANIFESTS) - datetime.now(UTC)) < timedelta(minutes=1)
+        etag = store.put(names.OBSERVED, "x.json", b"{}", if_absent=True)
+        store.put(names.OBSERVED, "x.json", b"[]", if_match=etag)
+        store.delete(names.OBSERVED, "x.json")
         (disk,) = history.point.disks
         store.delete(names.MANIFESTS, history.point.blob)
         store.delete_snapshot(names.REPLICAS, disk.blob, disk.snapshot)
@@ -281,6 +285,8 @@ def test_an_operators_command_reads_and_copies_and_cannot_touch_history(
             lambda: store.delete(names.REPLICAS, VHD),
             lambda: store.delete_snapshot(names.REPLICAS, VHD, disk.snapshot),
             lambda: store.write_pages(names.REPLICAS, VHD, 0, bytes(512)),
+            lambda: store.put(names.OBSERVED, f"{SERVER}.json", b"{}"),
+            lambda: store.delete(names.OBSERVED, f"{SERVER}.json"),
         ):
             with pytest.raises(Refused):
                 call()
