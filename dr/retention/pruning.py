@@ -126,9 +126,8 @@ def _prune_server(store: BlobStore, server: str) -> Pruned:
 
     hands_off = in_use.points | set(seen.pins)
     dated = [Dated(point.id, point.order, point.cut_time, created[point.blob]) for point in whole]
-    going = {p.id for p in dated} - hands_off if over else set(surplus(dated, seen.retention, hands_off))
-    if over:
-        going |= {point.id for point in torn}
+    everything = {point.id for point in (*whole, *torn)}
+    going = everything - hands_off if over else set(surplus(dated, seen.retention, hands_off))
     for point in sorted(points.good, key=lambda p: p.order):
         if point.id in going:
             _remove(store, point, pruned)
