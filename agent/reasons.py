@@ -32,6 +32,8 @@ REMEDIES = {
     "`pulumi up --refresh` of the site stack brings another",
     "certificate-ending": "see the cause; it is tried again, once a minute",
     "certificate-ended": "run `pulumi up --refresh` of the site stack: it brings a token for a new one",
+    "token-failed": "see the cause; the certificate that is there goes on. `dr agent token SERVER` makes another; if "
+    "nobody of yours used this one, `dr revoke` the server first",
     # why a recovery point was skipped
     "busy-unfrozen-writer": "see `not_frozen`: put swap and raw users on a disk that is not protected",
     "too-much-pending": "the server writes faster than it can be read; raise limits.buffer_bytes or spread the load",

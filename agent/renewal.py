@@ -1,12 +1,14 @@
 """The thread that keeps the agent's certificate: exchanges a token for the first one, and renews it from then on.
 
-    token.pem there                    -> exchange it, whatever certificate there is; then remove it
-    half of the certificate's life over -> renew it, with the same key
+    token.pem there                     -> exchange it, whatever certificate there is; then remove it
+    half of the certificate's life over -> renew it, with the same key, also while a token cannot be exchanged
 
 Rules kept here:
 - A new certificate is tried with the key before it takes the old one's place, and takes it in one step.
-- What fails is tried again until it succeeds. Tracking goes on without a certificate; nothing is sent.
-- `reason` names a certificate that is missing, near its end or over it, and why it was not renewed.
+- What fails is tried again until it succeeds, but for a token that ended or that is refused for good: it is removed.
+- Tracking goes on without a certificate; nothing is sent.
+- `reason` names a certificate that is missing, near its end or over it, and why it was not renewed; and a token that
+  could not be exchanged, until another was or the certificate was renewed without one.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ ANSWER_SECONDS = 20.0
 OPENSSL_SECONDS = 60.0  # an emulated server takes long to start a program
 LOOK_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+DEAD = frozenset({"token-used", "token-unknown"})  # whoever answers this to a token answers it for good
 NAMED_AT = 0.75  # of its life: it should have been renewed long ago
 _KEY = ("openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-pkeyopt",
         "ec_param_enc:named_curve", "-out")  # fmt: skip
@@ -50,6 +53,7 @@ class Renewal:
         self._failures = 0
         self._next_try = 0.0
         self._tried_token: Optional[Tuple[int, int]] = None
+        self._token_why = ""
         self._why = ""
         self._dates: Optional[Tuple[float, float]] = None
         self._dates_of: Optional[Tuple[int, int]] = None
@@ -76,23 +80,51 @@ class Renewal:
             self._next_try = 0.0
         if (token is not None or due) and time.monotonic() >= self._next_try:
             self._tried_token = token
-            self._try(by_token=token is not None)
+            self._try(token=token is not None, due=due)
             dates = self._lifetime()
         self.reason = self._judge(dates, time.time())
 
-    def _try(self, *, by_token: bool) -> None:
-        try:
-            self._exchange(by_token=by_token)
-        except (LifeboatError, OSError, subprocess.SubprocessError) as error:
-            why = error.message if isinstance(error, LifeboatError) else f"{type(error).__name__}: {error}"
-            if why != self._why:
-                log.say(f"certificate: not {'given for the token' if by_token else 'renewed'}: {why}")
-            self._why = why
+    def _try(self, *, token: bool, due: bool) -> None:
+        """Exchange the token; renew what is due when there is none, or it fails."""
+        exchanged = False
+        if token:
+            self._token_why = self._attempt(self._token_why, by_token=True)
+            exchanged = not self._token_why
+        if exchanged:
+            self._why = ""
+        elif due:
+            self._why = self._attempt(self._why, by_token=False)
+            if not token and not self._why:
+                self._token_why = ""
+        if self._why or (token and not exchanged):
             self._failures += 1
             self._next_try = time.monotonic() + pause_seconds(self._failures, longest=LONGEST_PAUSE_SECONDS)
-            return
-        log.say(f"certificate: {'given for the token' if by_token else 'renewed'}")
-        self._why, self._failures, self._next_try = "", 0, 0.0
+        else:
+            self._failures, self._next_try = 0, 0.0
+
+    def _attempt(self, before: str, *, by_token: bool) -> str:
+        """Return why it failed, empty when it did not; say what was not said `before`."""
+        what, why = "given for the token" if by_token else "renewed", ""
+        try:
+            self._exchange(by_token=by_token)
+        except LifeboatError as error:
+            why = error.message
+            if by_token and (error.code in DEAD or _ended(self._config.token)) and self._remove_tried_token():
+                why += "; the token was removed"
+        except (OSError, subprocess.SubprocessError) as error:
+            why = f"{type(error).__name__}: {error}"
+        if not why or why != before:
+            log.say(f"certificate: not {what}: {why}" if why else f"certificate: {what}")
+        return why
+
+    def _remove_tried_token(self) -> bool:
+        try:
+            if _stamp(self._config.token) == self._tried_token:  # else another came meanwhile
+                os.unlink(self._config.token)
+                return True
+        except OSError as error:
+            log.say(f"certificate: the token cannot be removed: {error}")
+        return False
 
     def _exchange(self, *, by_token: bool) -> None:
         config = self._config
@@ -107,7 +139,7 @@ class Renewal:
         finally:
             link.close()
         if not answer.ok:
-            raise Unreachable(f"{answer.code}: {answer.message}", remedy=answer.remedy)
+            raise Unreachable(f"{answer.code}: {answer.message}", code=answer.code, remedy=answer.remedy)
         self._keep(str(answer.body.get("certificate", "")))
         if by_token:
             os.unlink(config.token)
@@ -115,7 +147,8 @@ class Renewal:
     def _keep(self, chain: str) -> None:
         config, temporary = self._config, f"{self._config.certificate}.new"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        # What is no ASCII is no certificate, and is refused below.
+        with os.fdopen(descriptor, "w", encoding="ascii", errors="replace") as file:
             os.fchmod(file.fileno(), 0o644)
             file.write(chain)
         try:
@@ -135,7 +168,8 @@ class Renewal:
         return self._dates
 
     def _judge(self, dates: Optional[Tuple[float, float]], now: float) -> Optional[Reason]:
-        why = f": {self._why}" if self._why else ""
+        cause = self._why or self._token_why
+        why = f": {cause}" if cause else ""
         if dates is None:
             return reason("not-enrolled", f"the agent has no certificate yet{why or ' and no token to get one'}")
         end = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(dates[1]))
@@ -143,6 +177,8 @@ class Renewal:
             return reason("certificate-ended", f"the agent's certificate ended at {end}{why}")
         if now >= dates[0] + (dates[1] - dates[0]) * NAMED_AT:
             return reason("certificate-ending", f"the agent's certificate ends at {end} and was not renewed{why}")
+        if self._token_why:
+            return reason("token-failed", f"the token was not exchanged for a certificate: {self._token_why}")
         return None
 
 
@@ -171,6 +207,11 @@ def _dates(path: str) -> Optional[Tuple[float, float]]:
         return ssl.cert_time_to_seconds(found["notBefore"]), ssl.cert_time_to_seconds(found["notAfter"])
     except (KeyError, ValueError, OSError, subprocess.SubprocessError):
         return None
+
+
+def _ended(path: str) -> bool:
+    dates = _dates(path)
+    return dates is not None and time.time() >= dates[1]
 
 
 def _openssl(*command: str, text: str = "") -> str:

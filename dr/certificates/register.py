@@ -1,10 +1,13 @@
 """What a site's issuing authority signed, what of it is revoked, and which tokens were used: one SQLite file.
 
-    issued   every certificate and token, until a month after it ended
-    revoked  serial numbers that no listener of the site lets in; an issuing authority's revokes all that it signed
-    used     the token's serial number and a hash of the key it was exchanged for: a token is good for one key
+    issued    every certificate and token
+    lineages  which of them came from which by exchange and renewal: the first, and all that descend from it
+    revoked   serial numbers that no listener of the site lets in; an issuing authority's revokes all that it signed
+    used      the token's serial number and a hash of the key it was exchanged for: a token is good for one key
 
 Rules:
+- Nothing is forgotten: a clock that was ahead for an hour would let in for good whoever was revoked. A certificate is
+  some 250 bytes, about 26 kB a year for each holder.
 - No secret is here: a token is a key with a certificate, and the register knows its serial number.
 - `up`, `dr revoke`, `dr agent token` and `dr serve` work on the file at the same time; each step is one transaction,
   durable when it returns. A running server sees by the file's time that something changed.
@@ -13,14 +16,14 @@ Rules:
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dr.errors import Conflict, Corrupt, Refused
+from dr.errors import Conflict, Corrupt, LifeboatError, Refused, Unreachable
 
-KEPT_SECONDS = 30 * 86400.0
+SHOWN_SECONDS = 30 * 86400.0  # what ended before is of no interest to a status
 BUSY_SECONDS = 10.0
 HOUR = 3600.0
 MOST_AN_HOUR = 24  # of one holder: a lost answer is asked for again, a loop is not fed for ever
@@ -28,6 +31,9 @@ MOST_AN_HOUR = 24  # of one holder: a lost answer is asked for again, a loop is 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS issued (serial TEXT PRIMARY KEY, issuer TEXT NOT NULL, role TEXT NOT NULL,
     name TEXT NOT NULL, issued_at REAL NOT NULL, until REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS issued_to ON issued (role, name, issued_at);
+CREATE TABLE IF NOT EXISTS lineages (serial TEXT PRIMARY KEY, first TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS lineages_first ON lineages (first);
 CREATE TABLE IF NOT EXISTS revoked (serial TEXT PRIMARY KEY, role TEXT NOT NULL, name TEXT NOT NULL,
     until REAL NOT NULL, revoked_at REAL NOT NULL, reason TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS used (token TEXT PRIMARY KEY, key_sha256 TEXT NOT NULL, until REAL NOT NULL);
@@ -59,10 +65,14 @@ class Revoked:
 
 
 class Register:
-    """The file at `path`: made, readable by us only, by the first change. Raises `Corrupt` when it is none of ours."""
+    """The file at `path`: made, readable by us only, by the first change.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Its calls raise `Corrupt` `register-unusable` when it is no register, and `Unreachable` `register-busy` when it
+    cannot be read or written for now.
+    """
+
+    def __init__(self, path: Path, busy_seconds: float = BUSY_SECONDS) -> None:
+        self._path, self._busy_seconds = path, busy_seconds
 
     def make(self) -> None:
         """Make the file when there is none."""
@@ -76,7 +86,6 @@ class Register:
         and `Conflict` `too-many-certificates`.
         """
         with self._open() as database:
-            self._forget_old(database, certificate.issued_at)
             if renews is not None and _is_revoked(database, renews):
                 raise revoked_error()
             since = certificate.issued_at - HOUR
@@ -97,6 +106,10 @@ class Register:
                 certificate.until,
             )
             database.execute("INSERT INTO issued VALUES (?, ?, ?, ?, ?, ?)", row)
+            if renews is not None:
+                before = database.execute("SELECT first FROM lineages WHERE serial = ?", (renews,)).fetchone()
+                (first,) = before or (renews,)
+                database.execute("INSERT INTO lineages VALUES (?, ?)", (certificate.serial, first))
 
     def use(self, token: str, key_sha256: str, until: float) -> None:
         """Exchange a token for one key; again for the same key, for its answer may have been lost.
@@ -117,11 +130,36 @@ class Register:
                     + ANOTHER,
                 )
 
-    def revoke(self, certificates: list[Revoked]) -> None:
-        """Revoke certificates; what is revoked already stays as it is."""
-        rows = [(c.serial, c.role, c.name, c.until, c.revoked_at, c.reason) for c in certificates]
+    def revoke(self, certificate: Revoked) -> None:
+        """Revoke one certificate; what is revoked already stays as it is."""
         with self._open() as database:
-            database.executemany("INSERT OR IGNORE INTO revoked VALUES (?, ?, ?, ?, ?, ?)", rows)
+            _revoke(database, [certificate])
+
+    def revoke_holder(self, name: str, roles: Collection[str], at: float, reason: str) -> list[Revoked]:
+        """Revoke all that a holder has and that is good still; return it. What is renewed meanwhile is among it."""
+        named = {f"role{number}": role for number, role in enumerate(roles)}
+        where = f"name = :name AND until > :at AND role IN ({', '.join(f':{key}' for key in named)})"
+        return self._revoke_issued(where, {"name": name, **named}, at, reason)
+
+    def revoke_lineage(self, serial: str, at: float, reason: str) -> list[Revoked]:
+        """Revoke a certificate and all that is good of what came from the same first one: they may share its key.
+
+        Returns what was known of them, which is nothing when nobody was given `serial` and nothing renews it.
+        """
+        first = "coalesce((SELECT first FROM lineages WHERE serial = :serial), :serial)"
+        among = f"serial = {first} OR serial IN (SELECT serial FROM lineages WHERE first = {first})"  # noqa: S608 - ours
+        return self._revoke_issued(f"serial = :serial OR until > :at AND ({among})", {"serial": serial}, at, reason)
+
+    def _revoke_issued(self, where: str, values: Mapping[str, str], at: float, reason: str) -> list[Revoked]:
+        """Choose and revoke in one transaction: what is noted before is chosen, what comes later is refused."""
+        if not self._path.exists():
+            return []
+        query = f"SELECT serial, role, name, until FROM issued WHERE {where}"  # noqa: S608 - conditions of ours
+        with self._open() as database:
+            rows = database.execute(query, {**values, "at": at}).fetchall()
+            chosen = [Revoked(serial, role, name, until, at, reason) for serial, role, name, until in rows]
+            _revoke(database, chosen)
+        return chosen
 
     def issued(self, now: float) -> list[Issued]:
         """Return what was issued and may matter still: newest first."""
@@ -129,7 +167,7 @@ class Register:
             return []
         with self._open() as database:
             rows = database.execute(
-                "SELECT * FROM issued WHERE until > ? ORDER BY issued_at DESC", (now - KEPT_SECONDS,)
+                "SELECT * FROM issued WHERE until > ? ORDER BY issued_at DESC", (now - SHOWN_SECONDS,)
             )
             return [Issued(*row) for row in rows]
 
@@ -147,10 +185,6 @@ class Register:
         with self._open() as database:
             return {token for (token,) in database.execute("SELECT token FROM used")}
 
-    def _forget_old(self, database: sqlite3.Connection, now: float) -> None:
-        for table in ("issued", "revoked", "used"):
-            database.execute(f"DELETE FROM {table} WHERE until < ?", (now - KEPT_SECONDS,))  # noqa: S608 - names of ours
-
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         """Open the file for one transaction."""
@@ -158,7 +192,7 @@ class Register:
             if not self._path.exists():
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._path.touch(mode=0o600)
-            with closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)) as database:
+            with closing(sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None)) as database:
                 database.execute("PRAGMA synchronous = FULL")
                 database.execute("BEGIN IMMEDIATE")
                 for statement in _TABLES.split(";\n"):
@@ -166,16 +200,26 @@ class Register:
                 try:
                     yield database
                 except BaseException:
-                    database.execute("ROLLBACK")
+                    if database.in_transaction:  # a full disk has ended it already
+                        database.execute("ROLLBACK")
                     raise
                 database.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
-            raise Corrupt(
+        except (sqlite3.Error, OSError) as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> LifeboatError:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            return Corrupt(
                 f"{self._path}: {error}",
                 code="register-unusable",
-                remedy="make room, or move the file away: agents keep their certificates, and what was revoked has to "
-                "be revoked again",
-            ) from error
+                remedy="move the file away: agents keep their certificates, and what was revoked has to be revoked "
+                "again",
+            )
+        return Unreachable(
+            f"{self._path}: {error}",
+            code="register-busy",
+            remedy="run it again; make room when the file system is full. Leave the file: it knows what is revoked",
+        )
 
 
 ANOTHER = "make a new one: `pulumi up --refresh` of the site stack, or `dr agent token SERVER`"
@@ -195,3 +239,8 @@ def _is_revoked(database: sqlite3.Connection, serial: str) -> bool:
     query = """SELECT 1 FROM revoked WHERE serial = :serial
         OR serial = (SELECT issuer FROM issued WHERE serial = :serial)"""
     return database.execute(query, {"serial": serial}).fetchone() is not None
+
+
+def _revoke(database: sqlite3.Connection, certificates: list[Revoked]) -> None:
+    rows = [(c.serial, c.role, c.name, c.until, c.revoked_at, c.reason) for c in certificates]
+    database.executemany("INSERT OR IGNORE INTO revoked VALUES (?, ?, ?, ?, ?, ?)", rows)

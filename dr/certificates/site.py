@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -47,6 +46,7 @@ CA, ISSUING, REGISTER = "tls/ca.crt", "tls/issuing.pem", "certificates.db"
 SERVER, OPERATOR = "tls/server", "operator/operator"  # with .crt and .key
 FILES = (CA, ISSUING, f"{SERVER}.crt", f"{SERVER}.key", f"{OPERATOR}.crt", f"{OPERATOR}.key", REGISTER)
 ISSUING_ROLE = "issuing"
+_HOLDERS = ("agent", ENROLMENT, "server", "operator")  # whom one revokes by name
 NO_CERTIFICATE = "there is none"
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _PRESENT = "run `pulumi up --refresh` of the site stack"
@@ -140,18 +140,22 @@ class SiteCertificates:
         revoked = {each.serial for each in self.register.revoked()}
         return known and serial not in revoked | self.register.used_tokens()
 
-    def certify(self, peer: Peer, request_pem: bytes, servers: Collection[str]) -> bytes:
+    def certify(
+        self, peer: Peer, request_pem: bytes, servers: Collection[str], process_servers: Collection[str] = ()
+    ) -> bytes:
         """Return the certificate that the holder of `peer` gets for the key of a request, with its chain.
 
         A token becomes the certificate of its server's agent; any other is renewed as what it is. `servers` are those
-        protected. Raises `Refused` (`request-invalid`, `token-unknown`, `token-used`, `certificate-revoked`),
-        `NotFound` `unknown-server`, `Conflict` `too-many-certificates`, or as `issuing`.
+        protected, `process_servers` those declared. Raises `Refused` (`request-invalid`, `token-unknown`, `token-used`,
+        `certificate-revoked`), `NotFound` `unknown-server`, `Conflict` `too-many-certificates`, or as `issuing`.
         """
         key = authority.requested_key(request_pem)
         identity = peer.identity
         role = "agent" if identity.role == ENROLMENT else identity.role
         if role == "agent" and identity.name not in servers:
             raise NotFound(f'server "{identity.name}" is not protected by this site', code="unknown-server")
+        if role == "server" and identity.name not in process_servers:
+            raise NotFound(f'process server "{identity.name}" is not of this site any more', code="unknown-server")
         if identity.role == ENROLMENT:
             self.register.use(peer.serial, hashlib.sha256(_key_pem(key)).hexdigest(), peer.until)
         chain = authority.sign_key(
@@ -189,25 +193,24 @@ class SiteCertificates:
     def revoke_removed(self, server: str) -> None:
         """Revoke all of a server that is not protected any more, as far as anything is known here."""
         if (self._folder / REGISTER).exists():
-            with suppress(NotFound):
-                self.revoke(server, "the server was taken out of the declaration")
+            reason = "the server was taken out of the declaration"
+            self.register.revoke_holder(server, ("agent", ENROLMENT), self._now().timestamp(), reason)
 
     def revoke(self, what: str, reason: str) -> list[Revoked]:
-        """Revoke a server's certificates, or the one with a serial number; return what is revoked now.
+        """Revoke a holder's certificates, or the one with a serial number and what it was renewed to.
 
-        Raises `NotFound` when `what` is neither.
+        Returns what is revoked now. Raises `NotFound` when `what` is neither, or as the register does.
         """
-        now, serial = self._now(), what.lower().lstrip("0")
-        known = [each for each in self.register.issued(now.timestamp()) if each.until > now.timestamp()]
-        chosen = [
-            Revoked(each.serial, each.role, each.name, each.until, now.timestamp(), reason)
-            for each in known
-            if each.serial == serial or (each.role in {"agent", "server", ENROLMENT} and each.name == what)
-        ]
-        if not chosen:
-            chosen = [self._unknown(serial, reason)]
-        self.register.revoke(chosen)
-        return chosen
+        at, serial = self._now().timestamp(), what.lower().lstrip("0")
+        found = self.register.revoke_holder(what, _HOLDERS, at, reason)
+        if found:
+            return found
+        found = self.register.revoke_lineage(serial, at, reason)
+        if serial not in {each.serial for each in found}:
+            unknown = self._unknown(serial, reason)
+            self.register.revoke(unknown)  # first, so that nothing renews it after the look at its lineage
+            found = [unknown, *self.register.revoke_lineage(serial, at, reason)]
+        return found
 
     def _unknown(self, serial: str, reason: str) -> Revoked:
         """Return what to revoke when nobody was given it: the issuing authority itself, or what a thief signed."""
@@ -247,7 +250,8 @@ class SiteCertificates:
         key_path, found = self._folder / f"{stem}.key", self.held(stem)
         revoked = {each.serial for each in self.register.revoked()}
         key = _private_of(key_path.read_bytes()) if key_path.exists() else None
-        if found is not None and key is not None and found.serial not in revoked:
+        renews = None
+        if found is not None and key is not None and not revoked & {found.serial, found.issuer}:
             fits = (
                 found.identity == identity
                 and found.addresses == frozenset(addresses)
@@ -256,6 +260,7 @@ class SiteCertificates:
             )
             if fits and not found.due(self._now()):
                 return False
+            renews = found.serial
         elif key is None or found is not None:
             key = ec.generate_private_key(ec.SECP256R1())
             write_durably(key_path, _private_pem(key))
@@ -263,7 +268,7 @@ class SiteCertificates:
         chain = authority.sign_key(
             issuing.authority, key.public_key(), uri=uri, addresses=addresses, days=CERTIFICATE_DAYS, now=self._now()
         )
-        self._note(chain, renews=None)
+        self._note(chain, renews=renews)
         write_durably(self._folder / f"{stem}.crt", chain)
         return True
 

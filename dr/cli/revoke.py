@@ -1,4 +1,4 @@
-"""`dr revoke`: lock out a server, a process server, or whoever holds one certificate."""
+"""`dr revoke`: lock out a server, a process server, the operator, or whoever holds one certificate."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from dr.plain import plain
 def revoke(what: str, reason: str, *, as_json: bool) -> None:
     """Let a certificate be refused from now on, and end the connections that were made with it.
 
-    SERVER locks out a server's agent (or a process server) with all certificates and tokens that it was given; SERIAL
-    is one certificate, as `openssl x509 -noout -serial` prints it, or the issuing authority with all that it signed.
+    SERVER locks out a server's agent (or a process server, or the operator, whose name is "site") with all
+    certificates and tokens that it was given; SERIAL is one certificate, as `openssl x509 -noout -serial` prints it,
+    with all that it was renewed from and to, or the issuing authority with all that it signed. The operator's own
+    certificate on the site's machine is made anew by `dr serve`, with another key.
     The running `dr serve` follows within a second, process servers on other machines as soon. A protected server comes
     back with a new key by `pulumi up --refresh` of the site stack. To be run on the site's machine.
 

@@ -30,22 +30,37 @@ ANSWER_SECONDS = 20.0
 def kept_revocations(folder: Path) -> tuple[str, frozenset[str]]:
     """Return version and serial numbers as they were heard last; nothing when nothing was."""
     try:
-        document = json.loads((folder / KEPT).read_bytes())
-        return str(document["version"]), frozenset(str(serial) for serial in document["serials"])
+        return _listed(json.loads((folder / KEPT).read_bytes()))
     except FileNotFoundError:
         return "", frozenset()
     except (ValueError, KeyError, TypeError) as error:
-        raise Corrupt(f"{folder / KEPT} is not readable: {error}", remedy="remove it; it is asked for again") from error
+        why = f"{folder / KEPT} is not readable, and nobody is locked out by it: {type(error).__name__} {error}"
+        remedy = "see that the configuration server is reached: it is asked, and its answer replaces the file"
+        raise Corrupt(why, remedy=remedy) from error
 
 
 def ask_revocations(folder: Path, address: Address, known: str, wait_seconds: int) -> tuple[str, frozenset[str]]:
-    """Return version and serial numbers when they are not those `known`, and keep them; at most after the wait."""
+    """Return version and serial numbers when they are not those `known`; at most after the wait. `Unreachable`."""
     path = f"/v1/revocations?known={known}&wait={wait_seconds}"
     document = _call(folder, address, "GET", path, None, ANSWER_SECONDS + wait_seconds)
-    heard = str(document["version"]), frozenset(str(serial) for serial in document["serials"])
-    if heard[0] != known:
-        write_durably(folder / KEPT, json.dumps({"version": heard[0], "serials": sorted(heard[1])}).encode())
-    return heard
+    try:
+        return _listed(document)
+    except (KeyError, TypeError) as error:
+        what = f"{type(error).__name__} {error}"
+        raise Unreachable(
+            f"the configuration server at {address.host}:{address.port}: no list of what is revoked: {what}"
+        ) from error
+
+
+def keep_revocations(folder: Path, version: str, serials: frozenset[str]) -> None:
+    """Keep what was heard. Raises `OSError`."""
+    write_durably(folder / KEPT, json.dumps({"version": version, "serials": sorted(serials)}).encode())
+
+
+def _listed(document: Any) -> tuple[str, frozenset[str]]:
+    if not isinstance(document["serials"], list):
+        raise TypeError('"serials" is no list')
+    return str(document["version"]), frozenset(str(serial) for serial in document["serials"])
 
 
 def renew(folder: Path, address: Address) -> bool:

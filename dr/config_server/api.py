@@ -51,7 +51,7 @@ def application(site: str, desk: Desk) -> web.Application:
     app = https.application(site, revocations=desk.revocations)
     _add_agent_calls(app, desk)
     _add_operator_calls(app, desk)
-    certificates.add_calls(app, desk.certificates, lambda: desk.settings().servers, desk.revocations)
+    certificates.add_calls(app, desk.certificates, desk.settings, desk.revocations)
     return app
 
 

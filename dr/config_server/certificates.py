@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
 
 from aiohttp import web
@@ -16,6 +16,7 @@ from dr import https
 from dr.certificates.authority import ENROLMENT
 from dr.certificates.revocations import Revocations
 from dr.certificates.site import SiteCertificates
+from dr.config_server.settings import SiteSettings
 from dr.errors import LifeboatError
 
 log = logging.getLogger("dr.certificates")
@@ -27,7 +28,7 @@ ROLES = ("agent", ENROLMENT, "server", "operator")
 def add_calls(
     app: web.Application,
     certificates: SiteCertificates,
-    servers: Callable[[], Collection[str]],
+    settings: Callable[[], SiteSettings],
     revocations: Revocations,
 ) -> None:
     """Add the calls to the configuration server's application."""
@@ -38,7 +39,8 @@ def add_calls(
         if not isinstance(wanted, str):
             raise https.RequestInvalid('"request" is not a certificate request in PEM')
         peer = https.caller(request)
-        call = partial(certificates.certify, peer, wanted.encode(), servers())
+        declared = settings()
+        call = partial(certificates.certify, peer, wanted.encode(), declared.servers, declared.process_servers)
         try:
             chain = await asyncio.to_thread(call)
         except LifeboatError as error:

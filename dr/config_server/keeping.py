@@ -25,6 +25,7 @@ log = logging.getLogger("dr.keeping")
 RENEW_LOOK_SECONDS = 60.0
 AGAIN_SECONDS = 5.0
 POLL_SECONDS = 20
+KEEPING_REMEDY = "make room for this server's folder and see that it can be written"
 
 
 class Keeper(ABC):
@@ -69,6 +70,10 @@ class Keeper(ABC):
     async def revoked(self) -> frozenset[str]:
         """Return the serial numbers that are revoked; quick."""
 
+    @abstractmethod
+    async def keep(self) -> None:
+        """Keep what `revoked` returned; called when it counts already: a full disk must not let anybody in."""
+
 
 class SiteKeeper(Keeper):
     """On the site's own machine."""
@@ -98,6 +103,9 @@ class SiteKeeper(Keeper):
             self._next_renewal = 0.0  # it may be one of ours
         return self._serials
 
+    async def keep(self) -> None:
+        """Do nothing: the register is on this machine's disk."""
+
 
 class FarKeeper(Keeper):
     """On the machine of a process server alone."""
@@ -105,6 +113,8 @@ class FarKeeper(Keeper):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._known: tuple[str, frozenset[str]] | None = None
+        self._kept = ""  # the version that the file holds
+        self._next_keeping = 0.0
         self._asking: asyncio.Task[tuple[str, frozenset[str]]] | None = None
         self._next_question = 0.0
 
@@ -115,19 +125,41 @@ class FarKeeper(Keeper):
 
     async def revoked(self) -> frozenset[str]:
         if self._known is None:
-            self._known = await asyncio.to_thread(afar.kept_revocations, self._folder)
+            self._known = await self._as_kept()
         if self._asking is not None and self._asking.done():
             asked, self._asking = self._asking, None
             try:
                 self._known = asked.result()
                 self._faults.pop("revocations", None)
-            except (LifeboatError, OSError) as error:
-                remedy = error.remedy if isinstance(error, LifeboatError) else "make room for this server's folder"
-                self._failed("revocations", f"what is revoked is not heard: {error}", remedy)
+            except LifeboatError as error:
+                self._failed("revocations", f"what is revoked is not heard: {error}", error.remedy)
                 self._next_question = time.monotonic() + AGAIN_SECONDS
         if self._asking is None and time.monotonic() >= self._next_question:
             self._asking = asyncio.create_task(self._ask(self._known[0]))
         return self._known[1]
+
+    async def _as_kept(self) -> tuple[str, frozenset[str]]:
+        try:
+            self._kept, serials = await asyncio.to_thread(afar.kept_revocations, self._folder)
+        except (LifeboatError, OSError) as error:
+            remedy = error.remedy if isinstance(error, LifeboatError) else KEEPING_REMEDY
+            self._failed("keeping", f"what was revoked is not known: {error}", remedy)
+            return "", frozenset()
+        return self._kept, serials
+
+    async def keep(self) -> None:
+        if self._known is None or self._known[0] == self._kept or time.monotonic() < self._next_keeping:
+            return
+        version, serials = self._known
+        try:
+            await asyncio.to_thread(afar.keep_revocations, self._folder, version, serials)
+        except OSError as error:
+            message = f"what is revoked cannot be kept, and a restart would forget it: {error}"
+            self._failed("keeping", message, KEEPING_REMEDY)
+            self._next_keeping = time.monotonic() + AGAIN_SECONDS
+        else:
+            self._kept = version
+            self._faults.pop("keeping", None)
 
     async def _ask(self, known: str) -> tuple[str, frozenset[str]]:
         address = site_settings.load(self._folder / "config.json").configuration_server

@@ -53,6 +53,7 @@ class SiteSettings:
     process_server_name: str
     process_server: Address
     servers: Mapping[str, ServerSettings] = field(hash=False)
+    process_servers: frozenset[str] = frozenset()  # the names of all that are declared
 
     def same_process(self, other: SiteSettings) -> bool:
         """Tell whether only the list of servers differs, so that nothing has to listen anew."""
@@ -80,6 +81,7 @@ def parse(document: Mapping[str, Any]) -> SiteSettings:
         configuration_server=_address(document["configuration_server"]),
         process_server_name=str(process_server["name"]),
         process_server=_address(process_server),
+        process_servers=frozenset(str(name) for name in document.get("process_servers", [process_server["name"]])),
         servers={str(name): _server(str(name), values) for name, values in document["servers"].items()},
     )
 

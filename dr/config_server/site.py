@@ -77,6 +77,7 @@ class SiteServers:
         self._process_server: ProcessServer | None = None
         self._configuration_server: ConfigurationServer | None = None
         self._state = ""
+        self._told = True  # whether serve.json says so
         self._revocations = Revocations()
         self._keeper: Keeper = (SiteKeeper if roles.configuration_server else FarKeeper)(self._site)
 
@@ -149,7 +150,8 @@ class SiteServers:
             unwelcome = self._revocations.__contains__
             ended = sum(s.end(unwelcome) for s in (self._configuration_server, self._process_server) if s is not None)
             log.info("revoked are %d certificates, connections ended %d", len(self._revocations.serials), ended)
-        if self._keeper.fault != before and self._state == "serving":
+        await self._keeper.keep()
+        if (self._keeper.fault != before or not self._told) and self._state == "serving":
             self._tell("serving", "", "")
 
     async def _start_servers(self, new: SiteSettings) -> None:
@@ -206,8 +208,13 @@ class SiteServers:
             document["process_server"] = self._settings.process_server.port
         text = json.dumps(document).encode()
         ready = self._site / READY_FILE
-        if not ready.exists() or ready.read_bytes() != text:
-            write_durably(ready, text)
+        try:
+            if not ready.exists() or ready.read_bytes() != text:
+                write_durably(ready, text)
+            self._told = True
+        except OSError as error:  # a full disk: the servers go on, above all with what is revoked
+            log.warning("%s cannot be written: %s; make room for the site's folder", ready, error)
+            self._told = False
 
 
 def _epochs(settings: SiteSettings) -> dict[str, int]:

@@ -145,6 +145,7 @@ def configuration(inputs: Properties) -> dict[str, Any]:
             "listen": listen,
             "port": _port(process_server["address"]),
         },
+        "process_servers": [server["name"] for server in inputs["processServers"]],
         "servers": {name: dict(values) for name, values in inputs["servers"].items()},
     }
 

@@ -101,9 +101,11 @@ def test_a_token_that_was_used_is_refused_by_name(site: Site, certificates: Site
         keeper, _ = renewal(config)
         keeper._look()
     assert keeper.reason is not None
+    assert keeper.reason.code == "not-enrolled"
     assert "token-used" in keeper.reason.message
-    assert Path(config.token).exists()
-    Path(config.token).unlink()
+    assert not Path(config.token).exists(), "it is dead for good"
+    keeper._look()
+    assert "token-used" in keeper.reason.message, "and stays named"
     Path(config.token).write_bytes(certificates.token(SERVER))
     keeper._look()
     assert keeper.reason is None, "another token is tried at once"
@@ -150,6 +152,46 @@ def test_what_cannot_be_renewed_is_named_in_time(
         assert "issuing-missing" in keeper.reason.message
 
 
+def test_a_dead_token_does_not_keep_a_good_certificate_from_being_renewed(
+    site: Site, certificates: SiteCertificates, tmp_path: Path
+) -> None:
+    config = settings(site, tmp_path / "tls")
+    give(certificates, config, age_days=4.3)
+    before = Path(config.certificate).read_bytes()
+    ended = authority.issue(
+        certificates.issuing().authority,
+        uri=authority.identity_uri(SITE, authority.ENROLMENT, SERVER),
+        days=1 / 24,
+        now=datetime.now(UTC) - timedelta(hours=3),
+    )
+    Path(config.token).write_bytes(ended[1] + ended[0])
+    keeper, _ = renewal(config)
+    keeper._look()
+    assert Path(config.certificate).read_bytes() != before
+    assert not Path(config.token).exists()
+    assert keeper.reason is not None
+    assert keeper.reason.code == "token-failed"
+
+
+def test_a_token_that_fails_beside_a_good_certificate_is_named_at_once(
+    site: Site, certificates: SiteCertificates, tmp_path: Path
+) -> None:
+    config = settings(site, tmp_path / "tls")
+    give(certificates, config, age_days=1)
+    Path(config.token).write_bytes(certificates.token(SERVER))
+    (site.folder / "tls/issuing.pem").rename(tmp_path / "away")
+    keeper, _ = renewal(config)
+    keeper._look()
+    assert keeper.reason is not None
+    assert (keeper.reason.code, "issuing-missing" in keeper.reason.message) == ("token-failed", True)
+    assert Path(config.token).exists(), "it is good still"
+    (tmp_path / "away").rename(site.folder / "tls/issuing.pem")
+    Path(config.token).write_bytes(Path(config.token).read_bytes())  # another in the eyes of the agent: tried at once
+    keeper._look()
+    assert keeper.reason is None
+    assert not Path(config.token).exists()
+
+
 def test_an_answer_that_is_no_certificate_of_its_key_changes_nothing(
     site: Site, certificates: SiteCertificates, tmp_path: Path
 ) -> None:
@@ -158,7 +200,7 @@ def test_an_answer_that_is_no_certificate_of_its_key_changes_nothing(
     before = Path(config.certificate).read_bytes()
     keeper, _ = renewal(config)
     other = authority.issue(certificates.issuing().authority, uri=f"lifeboat://{SITE}/agent/{SERVER}", days=7)[0]
-    for answer in (other.decode(), "nonsense", ""):
+    for answer in (other.decode(), "nonsense", "", "\u00fcmlaut \ud800"):
         with pytest.raises(Unreachable):
             keeper._keep(answer)
     assert Path(config.certificate).read_bytes() == before
@@ -211,4 +253,4 @@ def test_a_revoked_agent_is_cut_off_by_name_and_goes_on_with_a_new_certificate(
     token.with_suffix(".new").rename(token)
     protected.wait_drained()
     assert protected.differing_chunks() == []
-    assert reason() is None
+    wait_for("nothing wrong in the status, which is written once a second", lambda: reason() is None)

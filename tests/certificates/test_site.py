@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+import time
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,10 +17,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from dr.certificates import authority
 from dr.certificates.lifetime import holding, public_pem
-from dr.certificates.register import MOST_AN_HOUR
-from dr.certificates.site import OPERATOR, SERVER, SiteCertificates
+from dr.certificates.register import MOST_AN_HOUR, Issued, Register
+from dr.certificates.site import OPERATOR, REGISTER, SERVER, SiteCertificates
 from dr.config_server.certificate_states import agent_states, document, look, site_states
-from dr.errors import Conflict, Corrupt, LifeboatError, NotFound, Refused
+from dr.errors import Conflict, Corrupt, LifeboatError, NotFound, Refused, Unreachable
 from tests.certificates.holders import peer_of
 
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
@@ -270,3 +273,118 @@ def test_a_power_cut_between_key_and_certificate_heals(site: SiteCertificates, t
     key = other.public_key()
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     assert public_pem(held.certificate) == key.public_bytes(serialization.Encoding.PEM, form).strip()
+
+
+def serial_of(chain: bytes) -> str:
+    held = holding(chain)
+    assert held is not None
+    return held.serial
+
+
+def test_a_serial_number_revokes_what_it_was_renewed_to_and_from(site: SiteCertificates) -> None:
+    first = enrolled(site)
+    second = site.certify(peer_of(first), request(), ["shop1"])
+    third = site.certify(peer_of(second), request(), ["shop1"])
+    other = enrolled(site)
+    site.revoke(serial_of(second), "its key was copied")
+    for chain in (first, second, third):
+        assert refusal(site, chain, request()) == "certificate-revoked"
+    assert holding(site.certify(peer_of(other), request(), ["shop1"])) is not None, "a key of its own"
+
+
+def test_a_certificate_that_ended_revokes_what_it_was_renewed_to(site: SiteCertificates, clock: Clock) -> None:
+    first = enrolled(site)
+    clock.now += 5 * DAY
+    second = site.certify(peer_of(first), request(), ["shop1"])
+    clock.now += 5 * DAY
+    site.revoke(serial_of(first), "its key was copied")
+    assert refusal(site, second, request()) == "certificate-revoked"
+
+
+def test_what_a_thief_signed_is_revoked_with_what_it_was_renewed_to(site: SiteCertificates) -> None:
+    foreign = authority.issue(site.issuing().authority, uri="lifeboat://hq/agent/shop1", days=7, now=NOW)[0]
+    renewed = site.certify(peer_of(foreign), request(), ["shop1"])
+    revoked = {each.serial for each in site.revoke(serial_of(foreign), "signed by a thief")}
+    assert revoked == {serial_of(foreign), serial_of(renewed)}
+
+
+def test_the_operator_is_revoked_by_name_and_gets_another_key(site: SiteCertificates, tmp_path: Path) -> None:
+    stolen, key = (tmp_path / f"{OPERATOR}.crt").read_bytes(), (tmp_path / f"{OPERATOR}.key").read_bytes()
+    copied = site.certify(peer_of(stolen), request(), [])
+    revoked = {each.serial for each in site.revoke("site", "the laptop was stolen")}
+    assert revoked == {serial_of(stolen), serial_of(copied)}
+    assert site.renew() == [OPERATOR]
+    assert (tmp_path / f"{OPERATOR}.key").read_bytes() != key
+    assert refusal(site, copied, request()) == "certificate-revoked"
+
+
+def test_the_operators_older_certificate_revokes_the_one_of_the_same_key(
+    site: SiteCertificates, clock: Clock, tmp_path: Path
+) -> None:
+    first = (tmp_path / f"{OPERATOR}.crt").read_bytes()
+    clock.now += 4 * DAY
+    site.renew()
+    second = (tmp_path / f"{OPERATOR}.crt").read_bytes()
+    assert {each.serial for each in site.revoke(serial_of(first), "copied")} == {serial_of(first), serial_of(second)}
+
+
+def test_a_server_called_as_the_operator_takes_nobody_along_when_it_leaves(site: SiteCertificates) -> None:
+    enrolled(site, "site")
+    site.revoke_removed("site")
+    assert {each.role for each in site.register.revoked()} == {"agent", "enrolment"}
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_whoever_renews_while_being_revoked_is_locked_out(site: SiteCertificates, attempt: int) -> None:
+    """Each certificate of the holder is either seen by the revocation or refused after it."""
+    chains, renewed = [enrolled(site)], threading.Event()
+
+    def renew() -> None:
+        with suppress(Refused, Conflict):
+            while True:
+                chains.append(site.certify(peer_of(chains[-1]), request(), ["shop1"]))
+                renewed.set()
+
+    thread = threading.Thread(target=renew)
+    thread.start()
+    renewed.wait()
+    time.sleep(attempt * 0.001)
+    site.revoke("shop1", "stolen")
+    thread.join()
+    assert {serial_of(chain) for chain in chains} <= {each.serial for each in site.register.revoked()}
+
+
+def test_a_clock_that_was_ahead_forgets_nothing(site: SiteCertificates, clock: Clock) -> None:
+    stolen, token = enrolled(site), site.token("shop2")
+    site.certify(peer_of(token), request(), ["shop2"])
+    site.revoke(serial_of(stolen), "stolen")
+    clock.now += 400 * DAY
+    site.register.note(Issued("ab" * 8, "cd" * 8, "agent", "shop3", clock.now.timestamp(), clock.now.timestamp() + 1))
+    clock.now = NOW
+    assert refusal(site, stolen, request()) == "certificate-revoked"
+    assert refusal(site, token, request(), ("shop2",)) == "token-used"
+    assert {each.name for each in site.revoke("shop2", "stolen too")} == {"shop2"}
+
+
+def test_a_register_that_is_busy_is_not_thrown_away(site: SiteCertificates, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / REGISTER, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unreachable) as busy:
+            Register(tmp_path / REGISTER, busy_seconds=0.01).revoked()
+    assert busy.value.code == "register-busy"
+    assert "run it again" in busy.value.remedy
+    assert "move the file away" not in busy.value.remedy
+    (tmp_path / REGISTER).unlink()
+    (tmp_path / REGISTER).mkdir()
+    with pytest.raises(Unreachable):
+        site.register.revoked()
+
+
+def test_a_process_server_renews_as_long_as_it_is_declared(site: SiteCertificates, tmp_path: Path) -> None:
+    chain = (tmp_path / f"{SERVER}.crt").read_bytes()
+    held = holding(site.certify(peer_of(chain), request(), [], ["ps1"]))
+    assert held is not None
+    assert (held.identity.role, held.identity.name) == ("server", "ps1")
+    with pytest.raises(NotFound) as refused:
+        site.certify(peer_of(chain), request(), ["ps1"], ["ps2"])
+    assert refused.value.code == "unknown-server"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import http.server
 import json
 import shutil
 import socket
@@ -22,11 +23,14 @@ from click.testing import CliRunner
 from dr.certificates import authority
 from dr.certificates.lifetime import holding
 from dr.certificates.site import SiteCertificates
-from dr.certificates.tls import client_context
+from dr.certificates.tls import client_context, server_context
 from dr.cli.agent import agent as agent_command
 from dr.cli.revoke import revoke as revoke_command
+from dr.config_server import afar
+from dr.config_server.keeping import FarKeeper
+from dr.config_server.settings import Address
 from dr.config_server.site import Roles, SiteServers
-from dr.errors import NotFound
+from dr.errors import NotFound, Unreachable
 from dr.target.folders import Folders
 from tests.certificates.holders import hold, peer_of
 from tests.config_server.rig import Caller, build_site, free_port
@@ -165,6 +169,12 @@ def test_the_sites_own_certificates_are_renewed_while_it_serves(root: Path) -> N
         assert status("GET", "/v1/status")[0] == 200, "both had ended a day ago"
 
 
+def serial_of(path: Path) -> str:
+    held = holding(path.read_bytes())
+    assert held is not None
+    return held.serial
+
+
 def far_machine(root: Path, folder: Path) -> Path:
     """Make what a process server on a machine of its own has: configuration, the root's certificate, and its own."""
     site = folder / "site"
@@ -173,10 +183,50 @@ def far_machine(root: Path, folder: Path) -> Path:
     hold(SiteCertificates(root / "site"), site / "tls/server", "lifeboat://hq/server/ps2")
     config = json.loads((root / "site/config.json").read_text())
     config["configuration_server"]["host"] = "127.0.0.1"
+    declared = {**config, "process_servers": ["ps1", "ps2"]}
+    (root / "site/config.json").write_text(json.dumps(declared))
     config["process_server"] = {"name": "ps2", "listen": "127.0.0.1", "port": free_port()}
     (site / "config.json").write_text(json.dumps(config))
     shutil.copytree(root / "site/agents", site / "agents")
     return folder
+
+
+def test_a_damaged_list_is_named_and_what_cannot_be_kept_counts_all_the_same(root: Path, tmp_path: Path) -> None:
+    far = far_machine(root, tmp_path / "far")
+    kept, shop1 = far / "site/revoked.json", serial_of(far / "site/agents/shop1.crt")
+    kept.write_text('{"version": "1", "serials": 5}')
+    keeper = FarKeeper(far / "site")
+    assert asyncio.run(keeper.revoked()) == frozenset()
+    assert "revoked.json is not readable" in keeper.fault[0]
+    with serving(root), serving(far, alone=True):
+        until(lambda: '"serials": []' in kept.read_text() and said(far)["cause"] == "")
+        kept.unlink()
+        kept.mkdir()  # nothing can be written in its place
+        run(shop1)
+        caller = Caller(far / "site", "agents/shop1", port(far, "process_server"))
+        until(lambda: locked_out(caller))
+        until(lambda: "what is revoked cannot be kept" in said(far)["cause"])
+
+
+@pytest.mark.parametrize("answer", [{}, {"version": "1"}, {"version": "1", "serials": None}, {"serials": []}])
+def test_an_answer_that_is_no_list_is_named(root: Path, answer: dict[str, Any]) -> None:
+    class Odd(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(answer).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    site = root / "site"
+    with http.server.HTTPServer(("127.0.0.1", 0), Odd) as server:
+        context = server_context(site / "tls/server.crt", site / "tls/server.key", site / "tls/ca.crt")
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        with pytest.raises(Unreachable, match="no list of what is revoked"):
+            afar.ask_revocations(site, Address("127.0.0.1", server.server_port), "", 0)
+        thread.join()
 
 
 def test_a_process_server_elsewhere_hears_it_keeps_it_and_renews_itself(root: Path, tmp_path: Path) -> None:

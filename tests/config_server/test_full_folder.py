@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from dr.certificates.lifetime import holding
+from dr.certificates.site import SiteCertificates
 from dr.config_server.client import SiteClient
-from tests.config_server.rig import build_site, running_site
+from tests.config_server.rig import Caller, build_site, running_site
 from tests.config_server.test_cuts_and_health import SCHEMA, STATUS
+from tests.config_server.test_following import far_machine, locked_out, port, serving, until
 from tests.process_server.scripted import Disks
 from tests.process_server.test_api import OPEN, SEGMENTS, STREAM
 
@@ -57,3 +60,19 @@ def test_a_full_site_folder_is_named_and_recovers(small: Path) -> None:
         path = f"{SEGMENTS}/1/2?writer_epoch={opened['writer_epoch']}"
         assert sender("PUT", path, disks.segment(1, 2, "os", [2]))[0] == 200
         assert agent("POST", HEARTBEAT, STATUS)[0] == 200 and client.status()["states"] == []
+
+
+def test_a_full_disk_lets_nobody_in_who_is_revoked(small: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("local")
+    build_site(root / "site")
+    far = far_machine(root, small / "far")
+    with serving(root), serving(far, alone=True):
+        until((far / "site/revoked.json").exists)
+        fill(small)
+        held = holding((far / "site/agents/shop1.crt").read_bytes())
+        assert held is not None
+        SiteCertificates(root / "site").revoke(held.serial, "stolen")
+        caller = Caller(far / "site", "agents/shop1", port(far, "process_server"))
+        until(lambda: locked_out(caller))
+        (small / "fill").unlink()
+        until(lambda: held.serial in (far / "site/revoked.json").read_text())

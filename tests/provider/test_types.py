@@ -210,6 +210,7 @@ class TestSiteServers:
             "storage_account": "vault",
             "configuration_server": {"listen": "127.0.0.1", "port": 8443, "host": "10.0.2.2"},
             "process_server": {"name": "ps1", "listen": "127.0.0.1", "port": 9443},
+            "process_servers": ["ps1"],
             "servers": SERVERS["servers"],
         }
         certificate = x509.load_pem_x509_certificate((around.folder / "site/tls/server.crt").read_bytes())
