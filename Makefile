@@ -40,7 +40,7 @@ quick:
 
 test: check ## check, and the tests on real machinery and real machines
 	$(PYTEST) -m vm -n $(WORKERS) --dist loadfile --timeout 1200
-	$(PYTEST) -m "real and not vm" -n $(WORKERS) --dist worksteal --timeout 600
+	$(PYTEST) -m "real and not vm" -n $(WORKERS) --dist loadfile --timeout 600
 
 prove-matrix: setup ## servers of all shapes, protected, failed over and booted; writes docs/support.md (not proved yet)
 	LIFEBOAT_MATRIX=$(or $(SHAPES),all) $(PYTEST) -m matrix --timeout 7200 tests/end_to_end/test_matrix.py
