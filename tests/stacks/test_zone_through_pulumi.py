@@ -109,7 +109,7 @@ EDITS = [
     ("[192.168.10.0/24]", "[192.168.10.0/24, 192.168.11.0/24]", ["update LocalNetworkGateway"]),
     ("    peerAddress:", "    sku: VpnGw2AZ\n    peerAddress:", ["update VirtualNetworkGateway"]),
     ("10.20.254.0/26", "10.20.254.64/26", ["update NetworkSecurityGroup", *REPLACED_HOST]),
-    ("[22, 8080]", "[22, 443]", ["update NetworkSecurityGroup"] * 2),  # of production and of the drill
+    ("[22, 8080]", "[22, 443]", ["update NetworkSecurityGroup"]),
     (
         "privateDnsZone: shop.example.internal\n",
         "",
