@@ -61,6 +61,7 @@ class Opened:
     received_sequence: int
     stored_sequence: int
     replica_sequence: int
+    store_went_back: bool
 
 
 @dataclass(frozen=True)
@@ -301,7 +302,13 @@ class Sender:
 
 def _opened(body: Dict[str, Any]) -> Opened:
     try:
-        names = ("writer_epoch", "next_sequence", "received_sequence", "stored_sequence", "replica_sequence")
-        return Opened(*(counter(body[name]) for name in names))
+        return Opened(
+            writer_epoch=counter(body["writer_epoch"]),
+            next_sequence=counter(body["next_sequence"]),
+            received_sequence=counter(body["received_sequence"]),
+            stored_sequence=counter(body["stored_sequence"]),
+            replica_sequence=counter(body["replica_sequence"]),
+            store_went_back=bool(body.get("store_went_back")),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise Unreachable(f"the answer to the stream is not understood: {error!r}") from error

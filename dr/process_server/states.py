@@ -98,3 +98,4 @@ class Opened:
     received_sequence: int
     stored_sequence: int
     replica_sequence: int
+    store_went_back: bool  # also when all that the agent was told is there: somebody has to send everything again

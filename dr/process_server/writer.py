@@ -102,7 +102,14 @@ class ServerWriter:
             log.info(
                 "stream opened server=%s writer_epoch=%d next=%d", self.server, self._stream.writer_epoch, self._next
             )
-            return Opened(self._stream.writer_epoch, self._next, self._received, self._stored, self._stored)
+            return Opened(
+                self._stream.writer_epoch,
+                self._next,
+                self._received,
+                self._stored,
+                self._stored,
+                self._replica.distrusted,
+            )
 
     async def append(self, protection_epoch: int, sequence: int, writer_epoch: int, segment: bytes) -> Position:
         """Keep a segment durably, then answer.

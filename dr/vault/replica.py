@@ -130,6 +130,11 @@ class ReplicaSet:
         """How many chunks have no digest; a point can be cut only when there is none."""
         return sum(table.unknown for table in self._tables.values())
 
+    @property
+    def distrusted(self) -> bool:
+        """Tell whether no digest is known though something is stored: since `distrust`, nobody sent anything."""
+        return self.sequence > 0 and all(table.unknown == table.chunks for table in self._tables.values())
+
     def apply(self, writes: Sequence[Write], sequence: int) -> None:
         """Store one batch and claim `sequence`; returning means `stored`.
 

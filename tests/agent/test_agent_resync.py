@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.control import HEARTBEAT_SECONDS
+from agent.state import Positions
 from dr.model import Traffic, TrafficWindow
 from tests.agent.protected import CHUNK, MIB, LoopDisk, Protected, wait_for
 from tests.agent.whole_site import Site
@@ -78,6 +79,25 @@ def test_a_store_that_went_back_is_not_believed_about_its_digests(protected: Pro
     now = site.store.save()
     site.store.rollback({key: (now if key[1].endswith(".digests") else before)[key] for key in before})
     fill(disk, range(64, 65), "noticed by this one")
+    resynced(protected)
+    assert "store-went-back" in protected.log.read_text()
+    assert protected.differing_chunks() == []
+
+
+def test_a_store_that_forgot_what_only_the_process_server_knew_is_named_and_healed(
+    protected: Protected, site: Site
+) -> None:
+    disk = protected.disk("os", 16 * MIB)
+    protected.start()
+    protected.wait_drained()
+    before, told = site.store.save(), protected.status()["stored_sequence"]
+    fill(disk, range(64), "forgotten")
+    protected.wait_drained()
+    protected.kill()
+    positions = Positions(str(protected.run_folder / "positions"))
+    positions.set("stored_sequence", told)  # as if the answers had not come
+    site.store.rollback(before)
+    protected.start()
     resynced(protected)
     assert "store-went-back" in protected.log.read_text()
     assert protected.differing_chunks() == []

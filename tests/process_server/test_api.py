@@ -42,8 +42,8 @@ def test_the_way_of_a_segment(site: RunningSite) -> None:
     agent, disks = site.sender(), Disks()
     status, opened = agent("POST", STREAM, OPEN)
     assert status == 200
-    names = {"writer_epoch", "next_sequence", "received_sequence", "stored_sequence", "replica_sequence"}
-    assert set(opened) == names
+    keys = {"writer_epoch", "next_sequence", "received_sequence", "stored_sequence", "replica_sequence"}
+    assert set(opened) == keys | {"store_went_back"} and opened["store_went_back"] is False
     first, epoch = opened["next_sequence"], opened["writer_epoch"]
     segment = disks.segment(1, first, "os", [1, 2])
     status, answer = agent("PUT", f"{SEGMENTS}/1/{first}?writer_epoch={epoch}", segment)

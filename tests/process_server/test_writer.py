@@ -276,6 +276,31 @@ def test_a_store_that_went_back_is_told_and_ends_when_the_agent_opens_again(tmp_
     run(tmp_path, test)
 
 
+def test_a_store_that_forgot_what_no_agent_was_told_is_told_until_the_agent_sends(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        ps = await site.process_server()
+        disks = Disks()
+        await ps.open_stream(stream(), 1)
+        await ps.append(1, 1, 1, disks.segment(1, 1, "os", [1]))
+        await stored(ps, 1)
+        earlier = site.store.save()
+        await ps.append(1, 2, 1, disks.segment(1, 2, "os", [2]))
+        await stored(ps, 2)  # and the agent never asks
+        site.store.rollback(earlier)
+        opened = await ps.open_stream(stream(), 3, told_stored=1)
+        assert opened.store_went_back and opened.replica_sequence == 1
+        await site.died(ps)  # and the answer with it
+        ps = await site.process_server()
+        opened = await ps.open_stream(stream(), 3, told_stored=1)
+        assert opened.store_went_back
+        await ps.append(1, 3, opened.writer_epoch, disks.segment(1, 3, "os", [3]))
+        await stored(ps, 3)
+        assert not (await ps.open_stream(stream(), 4, told_stored=3)).store_went_back
+        await ps.stop()
+
+    run(tmp_path, test)
+
+
 def test_digests_are_of_what_was_asked_for_or_refused_by_name(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         ps = await site.process_server()
