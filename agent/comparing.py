@@ -15,8 +15,8 @@ from base64 import b64decode
 from typing import Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from agent import log
+from agent.chunk_map import Run
 from agent.disk import BATCH_CHUNKS, Piece
-from agent.ledger import Batch
 from agent.link import Link
 from dr.chunk import CHUNK_BYTES, ENTRY_BYTES, ZERO, digest
 from dr.errors import Unreachable
@@ -33,7 +33,9 @@ Entries = Callable[[int], Optional[bytes]]
 class Digests:
     """Asks a process server for windows of digests and keeps the last few; for several threads."""
 
-    def __init__(self, server: str, link: Callable[[], Link]) -> None:
+    def __init__(self, server: str, link: Callable[[], Link], without: str) -> None:
+        """Without an answer `without` is what happens, for the log."""
+        self._without = without
         self._path = f"/v1/servers/{server}/digests"
         self._link = link
         self._lock = threading.Lock()
@@ -45,12 +47,13 @@ class Digests:
         """Ask from now on for digests of this writer with everything up to `stored`; never waits."""
         self._asking = f"writer_epoch={writer_epoch}&stored={stored}"
 
-    def of(self, batch: Batch) -> Entries:
-        """Return the entries of the chunks of `batch`."""
+    def entries(self, disk: str, runs: Iterable[Run]) -> Entries:
+        """Return the entries of the chunks in `runs`."""
         known: Dict[int, bytes] = {}
-        for first, count in batch.runs:
+        for first, count in runs:
             for window in range(first // WINDOW_CHUNKS, (first + count - 1) // WINDOW_CHUNKS + 1):
-                known[window] = self._window(batch.disk, window)
+                if window not in known:
+                    known[window] = self._window(disk, window)
 
         def entry(chunk: int) -> Optional[bytes]:
             window, place = divmod(chunk, WINDOW_CHUNKS)
@@ -83,7 +86,7 @@ class Digests:
         except (Unreachable, KeyError, ValueError) as error:
             why = str(error)
         if self.answered:
-            log.say(f"resync: no digests, what is read is sent: {why}")
+            log.say(f"no digests, {self._without}: {why}")
         return b""
 
 
@@ -100,6 +103,19 @@ def differing(pieces: Iterable[Piece], entry: Entries) -> Iterator[Piece]:
             joined.append(part)
     if joined:
         yield _join(joined)
+
+
+def unequal_chunks(pieces: Iterable[Piece], entry: Entries) -> Optional[List[int]]:
+    """Return the chunks of `pieces` whose content is not the replica's; None when a digest could not be had."""
+    unequal: List[int] = []
+    for piece in pieces:
+        for part in _chunks(piece):
+            chunk = part[0] // CHUNK_BYTES
+            if entry(chunk) is None:
+                return None
+            if not _holds(part, entry):
+                unequal.append(chunk)
+    return unequal
 
 
 def _chunks(piece: Piece) -> Iterator[Piece]:

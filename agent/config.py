@@ -14,6 +14,7 @@ INSTANCE = "lifeboat"
 TRACEFS = "/sys/kernel/tracing"
 BPFFS = "/sys/fs/bpf"
 PULSE_SECONDS = 60.0
+SETTLE_SECONDS = 30.0  # both witnesses are heard every 5 s
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Config:
     tracefs: str = TRACEFS
     bpffs: str = BPFFS
     pulse_seconds: float = PULSE_SECONDS
+    settle_seconds: float = SETTLE_SECONDS  # how long a verification pass waits before its second look
 
     @property
     def pins(self) -> str:
@@ -90,6 +92,7 @@ def parse(document: Mapping[str, Any]) -> Config:
         tracker_kib=int(limits["tracker_kib"]),
         buffer_bytes=int(limits["buffer_bytes"]),
         pulse_seconds=float(document.get("pulse_seconds", PULSE_SECONDS)),
+        settle_seconds=float(document.get("settle_seconds", SETTLE_SECONDS)),
         **folders,
     )
 

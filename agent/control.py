@@ -47,6 +47,7 @@ class Control:
         self.policy: Mapping[str, Any] = {}
         self.cut_request: Optional[CutRequest] = None
         self.resync_request: Optional[str] = None
+        self.verification_request: Optional[str] = None
         self.protection_epoch = 0
         self.reachable = True
 
@@ -115,6 +116,8 @@ class Control:
         before = (self.cut_request, self.resync_request)
         asked = answer.body.get("resync_request")
         self.resync_request = asked[:64] if isinstance(asked, str) else None
+        verification = answer.body.get("verification_request")
+        self.verification_request = verification[:64] if isinstance(verification, str) else None
         self.cut_request = None
         if isinstance(request, dict) and request.get("id"):
             self.cut_request = CutRequest(str(request["id"]), bool(request.get("barrier")))

@@ -27,6 +27,7 @@ def idle(config: Config, mode: str, why: Optional[Reason]) -> Dict[str, Any]:
         "freezing": "on",
         "last_cut": None,
         "resync_request": None,
+        "verification": None,
         "remaining_seconds": None,
         "version": __version__,
     }

@@ -91,6 +91,7 @@ class Engine:
                 self._sender.reopen()
             self._replication.handle(self._follower.position)
             self._resync_if_asked()
+            self._verify()
             self._finish_cuts()
             self._cut_if_due()
             self._replication.resync_waits_until = self._control.resync_waits_until
@@ -222,7 +223,15 @@ class Engine:
             self._wake,
         )
         comparing = {address: Link(address, tls) for address in config.process_servers}
-        self._replication.digests = Digests(config.server, lambda: comparing[self._sender.link.address])
+        self._replication.digests = Digests(
+            config.server, lambda: comparing[self._sender.link.address], "what is read is sent"
+        )
+        verifying = {address: Link(address, tls) for address in config.process_servers}
+        self._verifier = self._replication.verifier(
+            Digests(config.server, lambda: verifying[self._sender.link.address], "the verification pass waits"),
+            self._wake.set,
+            config.settle_seconds,
+        )
         self._control = Control(
             config.server, config.configuration_server, tls, lambda: self._status.document, self._wake
         )
@@ -232,6 +241,7 @@ class Engine:
         self._follower.stop()
         self._control.stop()
         self._renewal.stop()
+        self._verifier.close()
         self._replication.drain()
         self._publish()
         self._save_lasting()
@@ -263,7 +273,9 @@ class Engine:
         if exchanged:
             raise Conflict(exchanged, code="disk-exchanged", remedy=REMEDIES["disk-exchanged"])
         before = self._status.document.get("mode")
-        document = self._status.refresh(self._sender, self._control, self._renewal.reason, self._unsaved)
+        document = self._status.refresh(
+            self._sender, self._control, self._renewal.reason, self._unsaved, self._verifier.document
+        )
         self._remember(lambda: state.save_json(os.path.join(self._config.run_folder, "status.json"), document))
         if document["mode"] != before:
             self._save_lasting()
@@ -279,6 +291,15 @@ class Engine:
         # Otherwise the disks are being read from end to end already, which is what was asked for.
         self._status.resync_request = asked
         self._control.soon()
+
+    def _verify(self) -> None:
+        replication, verifier = self._replication, self._verifier
+        if replication.session.mode != "delta" or self._fenced:
+            verifier.abandon()
+        elif replication.sending:
+            get = self._positions.get
+            verifier.step(self._control.verification_request, get("writer_epoch"), get("stored_sequence"))
+        replication.verifying = verifier.running
 
     # -- cuts --------------------------------------------------------------------------------------------------
 

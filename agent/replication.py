@@ -15,7 +15,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Deque, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Callable, Deque, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from agent import log, state
 from agent.chunk_map import CHUNK_SECTORS, DIRTY, DUE, UNREAD, ChunkMap
@@ -29,6 +29,7 @@ from agent.ring_format import LostTrack
 from agent.sender import CutParcel, Opened, Parcel, Sender, SenderState
 from agent.state import Positions, Session
 from agent.tracker import Tracker
+from agent.verifying import Pass, Verifier
 from dr.chunk import CHUNK_BYTES
 from dr.journal import SegmentHeader, SegmentKind, SegmentWriter
 
@@ -57,6 +58,7 @@ class Replication:
         self._maps = maps
         self._readers = readers
         self._by_device = {reader.disk.kernel_device: maps[name] for name, reader in readers.items()}
+        self._names = {reader.disk.kernel_device: name for name, reader in readers.items()}
         self._pool = ThreadPoolExecutor(PACKERS, thread_name_prefix="packer")
         self._cursors: Dict[str, int] = {}
         self._turns: Deque[str] = deque(maps)
@@ -69,6 +71,7 @@ class Replication:
         self._opened_with = (0, 0)  # the stream's next and received sequence
         self._comparable_from: Optional[int] = None  # the position that the replica's digests must be of
         self.digests: Optional[Digests] = None
+        self.verifying: Optional[Pass] = None  # hears of every write
         self.resync_waits_until: Optional[str] = None  # what the policy says now
         self._small_writes: Dict[int, int] = {}
         self.session = session
@@ -83,7 +86,10 @@ class Replication:
         """Mark a completed write; the callback of the tracker."""
         chunks = self._by_device.get(device)
         if chunks is not None and sectors:
-            chunks.mark(sector // CHUNK_SECTORS, (sector + sectors - 1) // CHUNK_SECTORS)
+            first, last = sector // CHUNK_SECTORS, (sector + sectors - 1) // CHUNK_SECTORS
+            chunks.mark(first, last)
+            if self.verifying is not None:
+                self.verifying.written(self._names[device], first, last)
             if sectors == PULSE_SECTORS:  # the maps tell whole chunks, so this is the ring's word
                 self._small_writes[device] = self._small_writes.get(device, 0) + 1
 
@@ -319,8 +325,12 @@ class Replication:
         writer = SegmentWriter(SegmentHeader(0, 0, batch.disk, SegmentKind.DATA))
         unread, fresh = batch.state == UNREAD, self.session.fresh_replica
         if unread and not fresh and self.digests is not None:
-            pieces = differing(pieces, self.digests.of(batch))
+            pieces = differing(pieces, self.digests.entries(batch.disk, batch.runs))
         return pack(writer, pieces, leave_out_zeros=unread and fresh)
+
+    def verifier(self, digests: Digests, wake: Callable[[], None], settle_seconds: float) -> Verifier:
+        """Return what compares these disks with the replica while they are replicated."""
+        return Verifier(self._maps, self._readers, digests, wake, settle_seconds)
 
     # -- for a cut ---------------------------------------------------------------------------------------------
 

@@ -51,7 +51,12 @@ class Status:
         return (self._replication.session.mode, self.resync_request) != shown
 
     def refresh(
-        self, sender: Sender, control: Control, certificate: Optional[Reason], unsaved: Optional[Reason]
+        self,
+        sender: Sender,
+        control: Control,
+        certificate: Optional[Reason],
+        unsaved: Optional[Reason],
+        verification: Optional[Dict[str, Any]],
     ) -> Dict[str, Any]:
         """Make and return a new document; `certificate` and `unsaved` are what is wrong with either."""
         replication, positions = self._replication, self._replication.positions
@@ -75,6 +80,7 @@ class Status:
             "freezing": {"off": off.as_dict()} if off else "on",
             "last_cut": self._last_cut,
             "resync_request": self.resync_request,
+            "verification": verification,
             "remaining_seconds": self._pace.remaining_seconds(unread, time.monotonic()),
         }
         return self.document

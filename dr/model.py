@@ -205,6 +205,7 @@ class ReplicationPolicy:
     crash_consistent_seconds: int  # default 300, 60 to 3600
     app_consistent_seconds: int | None = None  # default off; 1 to 12 hours, less than the retention
     traffic: Traffic = Traffic()
+    verify_seconds: int = 7 * 86400  # 1 to 90 days; 0: no verification pass by itself
 
     @property
     def failback(self) -> ReplicationPolicy:

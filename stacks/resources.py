@@ -83,6 +83,7 @@ def _policy(protection: ProtectionBlueprint) -> dict[str, Any]:
         "crash_consistent_seconds": protection.crash_consistent_seconds,
         "retention_seconds": protection.retention_seconds,
         "traffic": asdict(protection.traffic),
+        "verify_seconds": protection.verify_seconds,
     }
 
 

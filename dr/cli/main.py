@@ -30,6 +30,7 @@ COMMANDS = {
     "purge": ("dr.cli.purge", "Remove a server's recovery points and replica for good."),
     "vault": ("dr.cli.vault", "End a whole vault, for good."),
     "failover": ("dr.cli.failover", "Boot a plan's servers in Azure from their recovery points."),
+    "compare": ("dr.cli.compare", "Compare a server's disks with its replica now: a verification pass."),
     "resync": ("dr.cli.resync", "Have a server's disks compared with its replica from end to end."),
     "secret": ("dr.cli.secret", "Put passwords that the declaration refers to into the key store."),
     "agent": ("dr.cli.agent", "Build the Mobility agent's package, make a token; see what was done to a server."),

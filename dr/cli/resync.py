@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from dr.cli.advance import progress
 from dr.errors import NotFound, Unreachable
 from dr.plain import plain
 
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
 
 BEGIN_SECONDS = 60.0
 LOOK_SECONDS = 1.0
-STEP_PERCENT = 10  # between two lines where there is no terminal
 Server = dict[str, Any]
 
 
@@ -71,7 +68,7 @@ def _report(server: str, request: str, shown: Server) -> dict[str, Any]:
 def _wait_begun(client: SiteClient, server: str, request: str) -> Server:
     deadline = time.monotonic() + BEGIN_SECONDS
     while time.monotonic() < deadline:
-        shown = _ask(client, server)
+        shown = ask(client, server)
         if shown["agent"].get("resync_request") == request:
             return shown
         time.sleep(LOOK_SECONDS)
@@ -83,9 +80,9 @@ def _wait_begun(client: SiteClient, server: str, request: str) -> Server:
 
 
 def _wait_ended(client: SiteClient, server: str, *, quiet: bool) -> Server:
-    with _progress(server, quiet=quiet) as advance:
+    with progress(server, quiet=quiet) as advance:
         while True:
-            shown = _ask(client, server)
+            shown = ask(client, server)
             agent = shown["agent"]
             advance(agent.get("initial_bytes_done") or 0, agent.get("initial_bytes_total") or 0)
             if _mode(shown) not in {"resync", "initial-replication"}:
@@ -93,31 +90,8 @@ def _wait_ended(client: SiteClient, server: str, *, quiet: bool) -> Server:
             time.sleep(LOOK_SECONDS)
 
 
-@contextmanager
-def _progress(server: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    if quiet:
-        yield lambda done, total: None
-    elif sys.stderr.isatty():
-        from rich.console import Console  # noqa: PLC0415
-        from rich.progress import Progress  # noqa: PLC0415
-
-        with Progress(console=Console(stderr=True)) as bars:
-            bar = bars.add_task(server, total=None)
-            yield lambda done, total: bars.update(bar, completed=done, total=total or None)
-    else:
-        said = -1
-
-        def line(done: int, total: int) -> None:
-            nonlocal said
-            percent = 100 * done // total if total else 0
-            if percent // STEP_PERCENT > said:
-                said = percent // STEP_PERCENT
-                click.echo(f"{server}: {percent} %", err=True)
-
-        yield line
-
-
-def _ask(client: SiteClient, server: str) -> Server:
+def ask(client: SiteClient, server: str) -> Server:
+    """Return what the status says of `server`, with an `agent` in any case. `NotFound` when there is no such."""
     shown: Server | None = client.status()["servers"].get(server)
     if shown is None:
         raise NotFound(f'no server "{server}" is protected by this site', remedy="see `dr status`")

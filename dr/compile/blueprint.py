@@ -103,6 +103,7 @@ class ProtectionBlueprint:
     rpo_threshold_seconds: int
     retention_seconds: int
     traffic: Traffic = field(default_factory=Traffic)
+    verify_seconds: int = 0
     firmware: str | None = None  # declared: "bios" | "uefi"; None: not compared with the server's
 
 

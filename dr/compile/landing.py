@@ -152,6 +152,7 @@ def _protection(declaration: Declaration, server: Server) -> ProtectionBlueprint
         rpo_threshold_seconds=policy.rpo_threshold_seconds,
         retention_seconds=policy.retention_seconds,
         traffic=policy.traffic,
+        verify_seconds=policy.verify_seconds,
         firmware=server.target.firmware.value,
     )
 

@@ -20,6 +20,7 @@ from dr.config_server.heartbeats import Heartbeats, check_status
 from dr.config_server.resyncs import ResyncDesk
 from dr.config_server.settings import ServerSettings, SiteSettings
 from dr.config_server.traffic import limits_at
+from dr.config_server.verifications import VerificationDesk
 from dr.errors import NotFound
 from dr.https import RequestInvalid, number
 from dr.process_server.states import WriterReport
@@ -37,6 +38,7 @@ class Desk:
     heartbeats: Heartbeats
     cuts: CutDesk
     resyncs: ResyncDesk
+    verifications: VerificationDesk
     newest: Callable[[str], Awaitable[Newest]]
     certificates: SiteCertificates
     revocations: Revocations
@@ -62,6 +64,7 @@ def _add_agent_calls(app: web.Application, desk: Desk) -> None:
         check_status(server.name, status)
         desk.heartbeats.note(server.name, status, desk.now())
         desk.resyncs.heard(server.name, status.get("resync_request"))
+        desk.verifications.heard(server.name, status.get("verification"), desk.now())
         cut = desk.cuts.next_for(server.name)
         limits = limits_at(server.traffic, desk.now())
         waits = limits.resync_waits_until
@@ -77,6 +80,7 @@ def _add_agent_calls(app: web.Application, desk: Desk) -> None:
                 "policy": policy,
                 "cut_request": None if cut is None else {"id": cut.id, "barrier": cut.barrier},
                 "resync_request": desk.resyncs.pending(server.name),
+                "verification_request": desk.verifications.pending(server.name, server.verify_seconds, desk.now()),
                 "protection_epoch": server.protection_epoch,
             }
         )
@@ -112,9 +116,11 @@ def _add_operator_calls(app: web.Application, desk: Desk) -> None:
             newest = await desk.newest(name)
             beat = desk.heartbeats.latest(name)
             about = certificate_states.agent_states(name, known, desk.now())
-            servers[name] = server_document(settings, beat, newest, writers.get(name), desk.now(), about)
+            servers[name] = server_document(
+                settings, beat, newest, writers.get(name), desk.now(), about, desk.verifications.last(name)
+            )
         states = [
-            *_site_states(desk.heartbeats),
+            *_site_states(desk.heartbeats.unsaved or desk.verifications.unsaved),
             *certificate_states.site_states(known, desk.now()),
             *access_states(desk.access_ends(), desk.now()),
         ]
@@ -140,6 +146,10 @@ def _add_operator_calls(app: web.Application, desk: Desk) -> None:
         https.demand_role(request, "operator")
         return web.json_response({"id": desk.resyncs.request(_server(request, desk).name)})
 
+    async def request_verification(request: web.Request) -> web.Response:
+        https.demand_role(request, "operator")
+        return web.json_response({"id": desk.verifications.request(_server(request, desk).name)})
+
     async def release(request: web.Request) -> web.Response:
         https.demand_role(request, "operator")
         cut = desk.cuts.find(_server(request, desk).name, request.match_info["cut"])
@@ -151,13 +161,14 @@ def _add_operator_calls(app: web.Application, desk: Desk) -> None:
     app.router.add_get("/v1/servers/{server}/cuts/{cut}", get_cut)
     app.router.add_post("/v1/servers/{server}/cuts/{cut}/release", release)
     app.router.add_post("/v1/servers/{server}/resync", request_resync)
+    app.router.add_post("/v1/servers/{server}/verification", request_verification)
 
 
-def _site_states(heartbeats: Heartbeats) -> list[NamedState]:
-    if not heartbeats.unsaved:
+def _site_states(unsaved: str) -> list[NamedState]:
+    if not unsaved:
         return []
     remedy = "make room for the site's folder: the spool lies there as well, and a full one stops replication"
-    return [NamedState("site-folder-unwritable", heartbeats.unsaved, remedy)]
+    return [NamedState("site-folder-unwritable", unsaved, remedy)]
 
 
 def access_states(until: datetime | None, now: datetime) -> list[NamedState]:

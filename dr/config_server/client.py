@@ -65,6 +65,10 @@ class SiteClient:
             answer = self.cut(server, cut, known=str(answer["state"]), wait=min(left, POLL_SECONDS))
         return answer
 
+    def request_verification(self, server: str) -> str:
+        """Ask for a verification pass and return the request's id; the agent names it in its status."""
+        return str(self._call("POST", f"/v1/servers/{quote(server, safe='')}/verification", {})["id"])
+
     def request_resync(self, server: str) -> str:
         """Ask for a resync and return the request's id; the agent names it in its status once it has begun."""
         return str(self._call("POST", f"/v1/servers/{quote(server, safe='')}/resync", {})["id"])

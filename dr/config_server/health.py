@@ -16,6 +16,7 @@ from typing import Any
 
 from dr.config_server.heartbeats import Heartbeat
 from dr.config_server.settings import ServerSettings
+from dr.config_server.verifications import Verified, as_dict
 from dr.process_server.states import WriterReport, WriterState
 from dr.vault.declared import Kept
 from dr.vault.manifest import Manifest, format_time
@@ -58,9 +59,14 @@ def server_document(
     writer: WriterReport | None,
     now: datetime,
     certificate_states: Iterable[NamedState] = (),
+    verified: Verified | None = None,
 ) -> dict[str, Any]:
     """Return what `GET /v1/status` says about one server; schema `docs/formats/status.schema.json`."""
-    states = [*certificate_states, *named_states(settings, beat, newest, writer, now)]
+    states = [
+        *certificate_states,
+        *named_states(settings, beat, newest, writer, now),
+        *_verified_states(settings.name, verified),
+    ]
     rpo = rpo_seconds(newest.manifest, now)
     return {
         "health": "degraded" if any(s.severity == "degraded" for s in states) else "healthy",
@@ -72,6 +78,7 @@ def server_document(
         "heartbeat_age_seconds": None if beat is None else round((now - beat.received_at).total_seconds(), 1),
         "agent": None if beat is None else dict(beat.status),
         "writer": writer_document(writer),
+        "verification": None if verified is None else as_dict(verified),
     }
 
 
@@ -225,6 +232,26 @@ def _writer_states(writer: WriterReport) -> Iterator[NamedState]:
     if skipped is not None:
         yield NamedState(
             "point-skipped", f"recovery point {skipped.number} was skipped: {skipped.message}", skipped.remedy
+        )
+
+
+def _verified_states(server: str, verified: Verified | None) -> Iterator[NamedState]:
+    if verified is None:
+        return
+    ended = format_time(verified.ended_at)
+    if verified.drift_bytes:
+        places = ", ".join(f"{disk} at byte {offset}" for disk, offset in verified.drift)
+        yield NamedState(
+            "drift-found",
+            f"{verified.drift_bytes} bytes differed from the replica though no write to them was seen: {places}",
+            f"they were sent again: points made after {ended} hold them, older ones do not. Find out who changes the "
+            f"disk behind the kernel's back (another host, the storage itself); `dr compare {server}` looks again",
+        )
+    if verified.unreadable:
+        yield NamedState(
+            "disk-unreadable",
+            f"the verification pass that ended {ended} could not read everything: {verified.unreadable}",
+            f"check the disk's health, then `dr compare {server}`; what is stored of these places stays",
         )
 
 

@@ -24,6 +24,7 @@ from dr.config_server.health import Left, NamedState, Newest
 from dr.config_server.heartbeats import Heartbeats
 from dr.config_server.resyncs import ResyncDesk
 from dr.config_server.settings import SiteSettings
+from dr.config_server.verifications import VerificationDesk
 from dr.errors import LifeboatError
 from dr.listener import Listener
 from dr.process_server.states import WriterReport
@@ -65,11 +66,13 @@ class ConfigurationServer:
         self._heartbeats = Heartbeats(folder / "heartbeats.json")
         self._cuts = CutDesk(time.monotonic)
         self._resyncs = ResyncDesk()
+        self._verifications = VerificationDesk(folder / "verifications.json")
         desk = Desk(
             settings=lambda: self.settings,
             heartbeats=self._heartbeats,
             cuts=self._cuts,
             resyncs=self._resyncs,
+            verifications=self._verifications,
             newest=self._newest,
             certificates=SiteCertificates(folder),
             revocations=revocations if revocations is not None else Revocations(),

@@ -40,6 +40,7 @@ class ServerSettings:
     crash_consistent_seconds: int
     retention_seconds: int
     traffic: Traffic = field(default_factory=Traffic)
+    verify_seconds: int = 0  # between two verification passes; 0: only when an operator asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ def _server(name: str, values: Mapping[str, Any]) -> ServerSettings:
         crash_consistent_seconds=int(values["crash_consistent_seconds"]),
         retention_seconds=int(values["retention_seconds"]),
         traffic=_traffic(values.get("traffic", {})),
+        verify_seconds=int(values.get("verify_seconds", 0)),
     )
 
 

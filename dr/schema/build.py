@@ -99,6 +99,7 @@ def _policy(data: Data) -> model.ReplicationPolicy:
         crash_consistent_seconds=seconds(data["crashConsistentEvery"]),
         app_consistent_seconds=_seconds(data.get("appConsistentEvery")),
         traffic=build_traffic(data.get("traffic")),
+        verify_seconds=seconds(data["verifyEvery"]),
     )
 
 

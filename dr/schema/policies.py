@@ -8,12 +8,15 @@ from dr.schema.durations import seconds
 from dr.schema.findings import Finding
 from dr.schema.thing import Estate, Thing
 
+DAY = 86400
+
 
 def check_policies(estate: Estate) -> Iterator[Finding]:
     """Yield what is wrong with policies beyond their shape."""
     for policy in estate.of("ReplicationPolicy"):
         yield from _check_points(policy)
         yield from _check_application_points(policy)
+        yield from _check_verification(policy)
 
 
 def _check_points(policy: Thing) -> Iterator[Finding]:
@@ -26,6 +29,13 @@ def _check_points(policy: Thing) -> Iterator[Finding]:
     if threshold is not None and seconds(threshold) < seconds(every):
         message = f"rpoThreshold {threshold} is shorter than crashConsistentEvery {every}: it would always be exceeded"
         yield policy.finding(("rpoThreshold",), message, remedy="lengthen it")
+
+
+def _check_verification(policy: Thing) -> Iterator[Finding]:
+    every = policy.data.get("verifyEvery")
+    if every is not None and 0 < seconds(every) < DAY:
+        message = f"verifyEvery must be 0d or at least 1d; found {every}: the disks would be read all the time"
+        yield policy.finding(("verifyEvery",), message, remedy="lengthen it")
 
 
 def _check_application_points(policy: Thing) -> Iterator[Finding]:

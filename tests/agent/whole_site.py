@@ -94,6 +94,12 @@ class Site:
 
         return self._on_loop(ask())
 
+    def request_verification(self) -> str:
+        async def ask() -> str:
+            return self.configuration._verifications.request(SERVER)
+
+        return self._on_loop(ask())
+
     def cut(self, identity: str) -> dict[str, Any]:
         async def look() -> dict[str, Any]:
             return dict(self.configuration._cuts.find(SERVER, identity).document())

@@ -106,7 +106,7 @@ def test_a_policy_reaches_the_model_and_has_its_way_home() -> None:
     office = model.TrafficWindow((0, 4), 480, 1110, 100_000, resync=False)
     night = model.TrafficWindow(tuple(range(7)), 1320, 360, 2_000_000, resync=True)
     traffic = model.Traffic("Europe/Berlin", 125_000_000, (office, night))
-    assert policy == model.ReplicationPolicy("gold", 900, 15 * 86400, 60, 12 * 3600, traffic)
+    assert policy == model.ReplicationPolicy("gold", 900, 15 * 86400, 60, 12 * 3600, traffic, 30 * 86400)
     assert policy.failback == model.ReplicationPolicy("gold-failback", 900, 86400, 300, 3600)
     assert list(declared(whole()).policies) == ["gold"]
 

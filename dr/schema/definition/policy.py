@@ -101,6 +101,13 @@ POLICY = document(
             "1h",
             "12h",
         ),
+        "verifyEvery": duration(
+            "Time between two verification passes, which compare a server's disks with its replica while replication"
+            " goes on and report what differs; `0d`: only when `dr compare` asks.",
+            "0d",
+            "90d",
+            "7d",
+        ),
         "traffic": _TRAFFIC,
     },
     [],
