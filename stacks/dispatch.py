@@ -54,8 +54,15 @@ def tie_to_target(target: str, subscription: str) -> None:
 
 
 def tie_to_site(held: str | None, declared: str, stack: str) -> None:
-    """Raise `Refused` when the stack was made for another site: a second, protected vault would arise beside it."""
-    if held and held != declared:
+    """Raise `Refused` unless the stack was made for this site: a second, protected vault would arise beside it."""
+    if not held:
+        raise Refused(
+            f"{stack} is not tied to a site: its configuration lacks dr:site",
+            code="stack-untied",
+            remedy="`dr local up` (target local) or `dr bootstrap` (target azure) ties the stacks; by hand, if that is "
+            f"the site that it holds: `pulumi config set dr:site {declared} -s {stack}`",
+        )
+    if held != declared:
         raise Refused(
             f'this stack holds site "{held}", and the declaration is of site "{declared}"; a site cannot be renamed',
             remedy=f'put the name "{held}" back (or check LIFEBOAT_PLANS); only if the stack holds nothing any more: '

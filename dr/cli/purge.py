@@ -36,6 +36,12 @@ def purge(server: str, *, word: str | None, target: str | None, as_json: bool) -
     from dr.target.stores import open_for_purge  # noqa: PLC0415
 
     chosen, folders = choose(target), Folders.from_environment()
+    if server in chosen.declaration.servers:
+        raise Refused(
+            f"{server} is declared: what is removed now would come back with the next `up`",
+            code="still-protected",
+            remedy=f"take {server} out of the declaration and run `pulumi up` of the site stack first",
+        )
     site, subscription = chosen.declaration.site.name, chosen.subscription
     # Whoever can't open the key store can't end a history, whatever else they may do.
     key_store(subscription, folders).get(names.certificate_authority(site))

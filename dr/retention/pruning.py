@@ -10,15 +10,16 @@ Rules, each against half a point or a lost one:
 - List, runs and pins are read again for each server, after its points and right before its deletions.
 - All times are the store's and stand in retention's own record (`dr.retention.record`); site.json's decide nothing.
 - A pass can be killed anywhere and repeated: it decides from what is there and from the record.
-- What can't be read is never counted on. An unreadable manifest keeps all snapshots of its server, an unreadable record
-  all of the server, an unreadable run or list ends the pass before anything is deleted.
+- What can't be read is never counted on. An unreadable manifest keeps every snapshot that is not younger than itself
+  (manifests are written last, and never again), an unreadable record all of the server, an unreadable run or list ends
+  the pass before anything is deleted.
 - A point counts only when its snapshots exist: a forged manifest of nothing ages no real point out.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -29,10 +30,11 @@ from dr.retention.record import Record, Snapshots
 from dr.retention.table import Dated, surplus
 from dr.vault import declared
 from dr.vault.manifest import Manifest
-from dr.vault.points import read_points, servers
+from dr.vault.points import Points, read_points, servers
 from dr.vault.store import BlobStore
 
 LOOSE = timedelta(hours=1)
+SAME_MOMENT = timedelta(minutes=1)  # between two clocks of one store
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ def _prune_server(store: BlobStore, server: str) -> Pruned:
     pruned.problems += [broken.cause for broken in points.broken]
     created = {entry.name: entry.created for entry in store.inventory(names.MANIFESTS, f"{server}/")}
     held = _snapshots(store, server)
-    loose = set() if points.broken else held - {pair for point in points.good for pair in named_by(point)}
+    loose = held - {pair for point in points.good for pair in named_by(point)} - _named_perhaps(points, held, created)
     whole = [point for point in points.good if point.blob in created and named_by(point) <= held]
     torn = [point for point in points.good if point.blob in created and point not in whole]
     pruned.problems += [f"{point.id} lacks a snapshot and is no recovery point" for point in torn]
@@ -188,6 +190,17 @@ def named_by(point: Manifest) -> Snapshots:
     """Return the snapshots of a point; what it names outside of its own server's replica is not its own."""
     pairs = {(disk.blob, disk.snapshot) for disk in point.disks}
     return pairs | {(disk.digests_blob, disk.digests_snapshot) for disk in point.disks}
+
+
+def _named_perhaps(points: Points, held: Snapshots, created: Mapping[str, datetime]) -> Snapshots:
+    """Return the snapshots that a manifest which can't be read may name: those that were there when it was written."""
+    if not points.broken:
+        return set()
+    times = [created.get(broken.blob) for broken in points.broken]
+    if None in times:
+        return held  # it came after the list was read
+    newest = max(time for time in times if time is not None) + SAME_MOMENT
+    return {pair for pair in held if datetime.fromisoformat(pair[1]) <= newest}
 
 
 def _snapshots(store: BlobStore, server: str) -> Snapshots:

@@ -1,7 +1,8 @@
 """The explicit end of one server's history: `dr purge SERVER`.
 
 Rules:
-- Only for a server that the declaration no longer names and that no run holds.
+- Only for a server that neither the declaration nor the vault's list names as protected, and that no run holds. A vault
+  without its list is refused: it may have been taken away to make a protected server look as if it had left.
 - Manifests go first, the list of servers last: stopped anywhere, what is left is no point, and a repeated call ends it.
 - While the store itself keeps a manifest (immutability), its replica stays: half a point is never listed.
 """
@@ -60,7 +61,13 @@ def survey(store: BlobStore, server: str) -> Loss:
 
 
 def refuse(store: BlobStore, server: str) -> None:
-    """Raise `Refused` while a server is declared or a run holds one of its points."""
+    """Raise `Refused` while a server is declared or a run holds one of its points, and without a list of servers."""
+    if not declared.was_told(store) and list(store.list(names.REPLICAS)):
+        raise Refused(
+            f"the vault has no {names.RETENTION}/{declared.BLOB}, so nobody knows which servers are protected",
+            code="list-missing",
+            remedy="`pulumi up --refresh` of the site stack writes it",
+        )
     kept = declared.read(store).get(server)
     if kept is not None and kept.left is None:
         raise Refused(

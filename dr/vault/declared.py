@@ -62,6 +62,15 @@ def read(store: BlobStore) -> dict[str, Kept]:
     return _read(store)[0]
 
 
+def was_told(store: BlobStore) -> bool:
+    """Tell whether there is a list at all: without one, nobody knows what is declared. `Unreachable`."""
+    try:
+        store.get(names.RETENTION, BLOB)
+    except NotFound:
+        return False
+    return True
+
+
 def tell(store: BlobStore, site: str, retention_seconds: Mapping[str, int]) -> dict[str, Kept]:
     """Make the list say what is declared now, and return it; servers that it named and are not given have left."""
     now = store.time(names.RETENTION)

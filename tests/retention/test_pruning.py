@@ -13,6 +13,7 @@ from dr.retention.pruning import LOOSE, Pruned, named_by, prune
 from dr.retention.table import Dated, surplus
 from dr.vault import declared
 from dr.vault.manifest import to_bytes
+from dr.vault.points import read_points
 from dr.vault.verify import verify_point
 from tests.retention.vaults import Vault
 
@@ -129,6 +130,23 @@ def test_an_unreadable_manifest_keeps_all_snapshots_and_is_named(vault: Vault) -
     (done,) = passes(vault)
     assert "manifest" in done.problems[0]
     assert len(vault.snapshots()) == 6
+
+
+def test_an_unreadable_manifest_does_not_keep_what_is_younger_than_itself(vault: Vault) -> None:
+    """Else one forged manifest of a hostile process server would fill the account for ever."""
+    vault.declare(DAY, "shop1")
+    before = vault.cut_every(HOUR, 3)
+    vault.store.put(names.MANIFESTS, "shop1/000001-000000000900.json", b"forged", if_absent=True)
+    vault.now += HOUR
+    after = vault.cut_every(HOUR, 80)
+    for _ in range(3):
+        vault.now += 2 * HOUR
+        (done,) = passes(vault)
+    assert any("000000000900" in problem for problem in done.problems)
+    listed = read_points(vault.store, "shop1").good
+    kept = {pair for point in (*before, *listed) for pair in named_by(point)}
+    assert vault.snapshots() == kept, "what it may name stays, and what manifests name; nothing else"
+    assert after[0] not in listed
 
 
 def test_a_forged_manifest_ages_nothing_out(vault: Vault) -> None:

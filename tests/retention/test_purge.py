@@ -59,6 +59,15 @@ def test_a_protected_server_and_one_that_a_run_holds_are_refused(left: Vault) ->
     assert len(left.points("shop1")) == len(left.points("db1")) == 3
 
 
+def test_a_vault_without_its_list_is_refused(left: Vault) -> None:
+    left.store.delete(names.RETENTION, declared.BLOB)
+    for server in ("shop1", "db1"):
+        with pytest.raises(Refused) as refused:
+            purge(left.store, server)
+        assert refused.value.code == "list-missing" and "pulumi up" in refused.value.remedy
+    assert len(left.points("shop1")) == len(left.points("db1")) == 3
+
+
 def test_stopped_anywhere_it_leaves_no_half_point_and_a_second_call_ends_it(left: Vault) -> None:
     state = left.store.save()
     for at in range(20):

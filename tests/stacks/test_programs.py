@@ -120,11 +120,17 @@ def test_what_a_resource_is_built_from_replaces_it(run: Run, declaration: Any) -
 
 
 def test_a_site_cannot_be_renamed() -> None:
-    dispatch.tie_to_site(None, "harbour", "vault-azure")
     dispatch.tie_to_site("harbour", "harbour", "vault-local")
     with pytest.raises(Refused, match=r'holds site "harbour".*of site "seaport"') as refused:
         dispatch.tie_to_site("harbour", "seaport", "vault-local")
     assert "pulumi config set dr:site seaport -s vault-local" in refused.value.remedy
+
+
+def test_a_stack_that_is_tied_to_no_site_is_refused() -> None:
+    with pytest.raises(Refused) as refused:
+        dispatch.tie_to_site(None, "harbour", "vault-azure")
+    assert refused.value.code == "stack-untied"
+    assert "pulumi config set dr:site harbour -s vault-azure" in refused.value.remedy
 
 
 def test_a_site_is_not_removed_by_leaving_it_out() -> None:
