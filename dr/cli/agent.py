@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dr.cli.target import choose, locate, target_option
+from dr.cli.target import LOCAL, choose, locate, require_login, target_option
 from dr.durable import write_durably
-from dr.errors import NotFound, Refused
+from dr.errors import NotFound, PrerequisiteMissing, Refused
 from dr.push.package import current_package
 
 if TYPE_CHECKING:
@@ -140,9 +140,17 @@ def log(server: str, target: str | None, as_json: bool) -> None:
 
 def _entries(server: str, target: str | None) -> list[Mapping[str, Any]]:
     from dr.failover.engine import Engine  # noqa: PLC0415 - only this command asks Pulumi
+    from dr.target.folders import Folders  # noqa: PLC0415 - as above
 
     place = locate(target)
     os.environ.update(place.variables())
+    require_login(place.target)
+    if place.target == LOCAL and not Folders.from_environment().state.exists():
+        raise PrerequisiteMissing(
+            "target local is not there, so nothing was installed from here",
+            code="local-target-missing",
+            remedy="check LIFEBOAT_LOCAL; `dr local up` makes a new, empty one",
+        )
     stack = f"site-{place.target}"
     state = Engine(CHECKOUT, stack, os.environ).state()
     held = [each for each in (state or {}).get("resources", ()) if each["type"] == "dr:index:Protection"]

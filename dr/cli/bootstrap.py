@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dr.cli.target import LOCAL, Chosen, choose, target_option
+from dr.errors import Refused
 
 if TYPE_CHECKING:
     from dr.target.azure import Azure
@@ -81,6 +83,13 @@ def in_azure(azure: Azure, chosen: Chosen, operators: tuple[str, ...], *, dry_ru
     """Carry out and yield the steps of target azure."""
     from dr.target.bootstrap import Operator, carry_out, operator_of, steps, tenant_of  # noqa: PLC0415 - as above
 
+    for operator in operators:
+        if not re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", operator, re.IGNORECASE):
+            raise Refused(
+                f'--operator "{operator}" is no object id',
+                code="operator-invalid",
+                remedy="`az ad user show --id NAME --query id` tells a person's",
+            )
     resources = azure.resources(chosen.subscription)
     tenant = tenant_of(resources, chosen.subscription)
     who = (operator_of(azure.claims()), *map(Operator, operators))

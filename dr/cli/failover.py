@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dr.cli.target import LOCAL, choose, target_option
+from dr.cli.target import LOCAL, choose, require_login, target_option
 from dr.errors import PrerequisiteMissing
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def failover(
 
 
 def _surroundings(plan: str, target: str | None, say: Say, report: Report) -> Surroundings:
+    from dr import compile as compiler  # noqa: PLC0415
     from dr.failover.engine import Engine  # noqa: PLC0415
     from dr.failover.run import Surroundings  # noqa: PLC0415
     from dr.local.environment import environment  # noqa: PLC0415
@@ -76,11 +77,14 @@ def _surroundings(plan: str, target: str | None, say: Say, report: Report) -> Su
     from dr.target.inventory import exists, resource_ids  # noqa: PLC0415
     from dr.target.reach import reach  # noqa: PLC0415
     from dr.target.stores import open_store  # noqa: PLC0415
+    from dr.vault.points import LATEST  # noqa: PLC0415
 
     folders, chosen = Folders.from_environment(), choose(target)
     declaration, subscription = chosen.declaration, chosen.subscription
+    compiler.failover(declaration, plan, "r1", LATEST, subscription)  # a wrong name is told before a missing target
     variables = environment(chosen.target, folders, backend=backend_of(declaration.site, subscription))
     os.environ.update(variables)
+    require_login(chosen.target)
     if chosen.target == LOCAL and not folders.state.exists():
         raise PrerequisiteMissing(
             f"target local is not there: no {folders.state}",

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import io
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -106,6 +107,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a server's names need not be valid in any encoding
+    # What azure-identity logs of its many ways to log in, our error says in one line, with a remedy.
+    logging.getLogger("azure").setLevel(logging.CRITICAL)
     try:
         dr.main(args=arguments, prog_name="dr", standalone_mode=False)
     except LifeboatError as error:

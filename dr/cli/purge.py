@@ -7,7 +7,7 @@ from contextlib import closing
 
 import click
 
-from dr.cli.target import choose, target_option
+from dr.cli.target import choose, require_login, target_option
 from dr.errors import Refused
 from dr.plain import plain
 
@@ -43,6 +43,7 @@ def purge(server: str, *, word: str | None, target: str | None, as_json: bool) -
             remedy=f"take {server} out of the declaration and run `pulumi up` of the site stack first",
         )
     site, subscription = chosen.declaration.site.name, chosen.subscription
+    require_login(chosen.target)
     # Whoever can't open the key store can't end a history, whatever else they may do.
     key_store(subscription, folders).get(names.certificate_authority(site))
     account = names.storage_account(site, subscription)

@@ -19,7 +19,14 @@ from dr.undumpable import forbid_dumps
 def serve() -> None:
     """Run the site's configuration server and process server.
 
-    Waits until `pulumi up` of the site stack has written the site's configuration, and follows its changes.
+    Waits until `pulumi up` of the site stack has written the site's configuration, and follows its changes. One line
+    per event goes to stdout; SIGTERM or Ctrl-C ends it, and what was received stays in the spool. On target local `dr
+    local up` starts it; on target azure it is a service of the site's machine (docs/azure.md). `dr status` asks it.
+
+    \b
+    Examples:
+      dr serve
+      dr status --watch
     """
     run_servers(Roles())
 

@@ -48,6 +48,17 @@ def target_option(what: str) -> Callable[[F], F]:
     return click.option("--target", type=click.Choice([LOCAL, AZURE]), default=None, help=text)
 
 
+def require_login(target: str) -> None:
+    """Raise `Refused` `login-refused` unless this process has a login in Azure; target local wants none.
+
+    For commands whose first step is Pulumi's: its words on a missing login tell nobody what to do.
+    """
+    if target == AZURE:
+        from dr.target.azure import connect  # noqa: PLC0415 - only target azure needs the SDK
+
+        connect().claims()
+
+
 def choose(flag: str | None) -> Chosen:
     """Return the target that a command works on. Errors as of the declaration and `subscription_of`."""
     from dr.cli.validate import default_folder  # noqa: PLC0415 - `dr --help` must not load the schema

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dr.cli.purge import confirm
-from dr.cli.target import choose, target_option
+from dr.cli.target import choose, require_login, target_option
 from dr.errors import NotFound, Refused
 from dr.plain import plain
 
@@ -66,6 +66,7 @@ def destroy(name: str, *, word: str | None, target: str | None, as_json: bool) -
         )
     variables = environment(chosen.target, folders, backend=backend_of(site, subscription))
     os.environ.update(variables)
+    require_login(chosen.target)
     # Whoever can't open the key store can't end a history, whatever else they may do.
     key_store(subscription, folders).get(names.certificate_authority(site.name))
     own, binding = f"vault-{chosen.target}", binding_of(chosen.target, declaration)

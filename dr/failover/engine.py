@@ -156,7 +156,10 @@ class Engine:
         if done.returncode:
             what = (done.stderr or done.stdout).strip()
             raise RunFailed(
-                f"`pulumi {arguments[0]} {arguments[1]}` of {self.stack} failed: {what}", code="engine-failed"
+                f"`pulumi {arguments[0]} {arguments[1]}` of {self.stack} failed: {what}",
+                code="engine-failed",
+                remedy='see what Pulumi says above; `eval "$(dr env)"` sets its backend and login, docs/azure.md the '
+                "roles. Then run the same command again",
             )
         return done.stdout
 

@@ -142,7 +142,8 @@ def status(folders: Folders) -> Iterator[Part]:
     yield _part("azurite", running, (folders.cloud / "azurite.json").exists(), endpoint)
     record = folders.cloud / RETENTION_DAEMON
     retention = _started(record) if record.exists() else None
-    yield _part("retention", retention if retention and retention.alive() else None, retention is not None, "")
+    alive = retention if retention and retention.alive() else None
+    yield _part("retention", alive, retention is not None, _retention_says(azurite))
     serve = _serve_identity(folders)
     live = serve if serve is not None and serve.alive() else None
     yield _part("serve", live, serve is not None, _serve_says(folders) if live else "")
@@ -209,6 +210,10 @@ def _serve_says(folders: Folders) -> str:
         return ""
     parts = [said.get("state"), said.get("cause"), said.get("remedy") and f"remedy: {said['remedy']}"]
     return "; ".join(part for part in parts if part)
+
+
+def _retention_says(azurite: Azurite) -> str:
+    return "" if azurite.accounts() else "waits for `pulumi up` of the vault stack: there is no storage account yet"
 
 
 def _serve_file(folders: Folders) -> Path:

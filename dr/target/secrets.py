@@ -83,7 +83,11 @@ class FolderKeyStore:
 def checked_name(name: str) -> str:
     """Return the name of a secret. `Refused` for one that a key store would not take, on either target."""
     if not _NAME.fullmatch(name):
-        raise Refused(f'"{name}" is no name for a secret')
+        raise Refused(
+            f'"{name}" is no name for a secret',
+            code="secret-name",
+            remedy="use small letters, digits and hyphens, at most 127, a letter or digit first",
+        )
     return name
 
 

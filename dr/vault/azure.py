@@ -251,7 +251,7 @@ class AzureBlobStore:
         if client is None:
             raise Refused(
                 f"this login has no way into container {container}",
-                code="store-login-refused",
+                code="login-refused",
                 remedy="run the command from a machine that has the break-glass secret",
             )
         return client
@@ -298,7 +298,7 @@ def _ours(error: AzureError, what: str) -> LifeboatError:
     if isinstance(error, ClientAuthenticationError) or status in {401, 403}:
         return Refused(
             f"{what}: the store refused the login ({reason})",
-            code="store-login-refused",
+            code="login-refused",
             remedy="target azure: `az login`, and check the roles on the storage account; a site's own login on target "
             "local: `pulumi up` of the site stack",
         )

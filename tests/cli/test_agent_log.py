@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from dr.cli.main import main
-from dr.errors import NotFound
+from dr.errors import NotFound, PrerequisiteMissing
+from dr.target.folders import Folders
 
 ENTRY = {
     "at": "2026-11-24T06:42:10+00:00",
@@ -32,6 +34,7 @@ STATE = {
 def pulumi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Pulumi CLI that knows one stack."""
     (tmp_path / "state.json").write_text(json.dumps(STATE))
+    Folders(tmp_path / "local").state.mkdir(parents=True)
     program = tmp_path / "pulumi"
     program.write_text(
         '#!/bin/sh\ncase "$*" in *ls*) echo \'[{"name": "site-local"}]\';; '
@@ -66,3 +69,10 @@ def test_each_run_with_its_steps(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_server_that_is_not_protected(capsys: pytest.CaptureFixture[str]) -> None:
     code, said = run(capsys, "shop2", "--json")
     assert (code, json.loads(said)["error"]["code"]) == (NotFound.exit_code, "server-not-protected")
+
+
+def test_before_there_is_anything(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "local")
+    code, said = run(capsys, "shop1")
+    assert code == PrerequisiteMissing.exit_code
+    assert "target local is not there" in said and "dr local up" in said

@@ -152,3 +152,13 @@ def test_the_steps_in_azure_are_told_as_the_schema_says() -> None:
         assert {step["state"] for step in steps} == {expected}
         SCHEMA.validate({"target": "azure", "dry_run": False, "steps": steps, "state_url": "", "secrets_provider": ""})
     assert sum(second in step["what"] for step in steps) == 2
+
+
+def test_an_operator_that_is_no_object_id_is_refused_before_anything_is_made(plans: Path) -> None:
+    declare(plans, SUBSCRIPTION)
+    fake = FakeAzure(SUBSCRIPTION)
+    chosen = Chosen("azure", load(plans), SUBSCRIPTION)
+    with pytest.raises(Refused) as refused:
+        list(in_azure(fake.azure(), chosen, ("anna@example.org",), dry_run=False))
+    assert refused.value.code == "operator-invalid" and "az ad user show" in refused.value.remedy
+    assert fake.asked == []

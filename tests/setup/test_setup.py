@@ -91,3 +91,19 @@ def test_a_second_run_takes_no_time_and_no_network() -> None:
     assert len(lines) == 7
     assert all("ok, already there" in line for line in lines), result.stdout
     assert time.monotonic() - begun < 5  # alone it is below a second
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.setup"],
+        env={**os.environ, "LIFEBOAT_CACHE": str(tmp_path / "file" / "cache")},
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    assert done.returncode == 4
+    assert "Traceback" not in done.stderr
+    assert "Not a directory" in done.stderr and "LIFEBOAT_CACHE" in done.stderr

@@ -227,7 +227,7 @@ def test_destroying_the_site_revokes_its_login_and_leaves_the_vault(estate: Esta
         estate.run("site-local", "destroy")
         with pytest.raises(Refused) as refused:
             stolen.get(names.MANIFESTS, points[0].blob)
-    assert refused.value.code == "store-login-refused"
+    assert refused.value.code == "login-refused"
     assert estate.run("vault-local", "preview") == []
     assert_history_stands(estate, points)
 

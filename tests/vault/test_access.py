@@ -253,7 +253,7 @@ def test_retention_deletes_and_writes_only_its_own_record(azurite: Azurite, gran
         ):
             with pytest.raises(Refused) as refusal:
                 call()
-            assert refusal.value.code == "store-login-refused"
+            assert refusal.value.code == "login-refused"
         assert abs(store.time(names.MANIFESTS) - datetime.now(UTC)) < timedelta(minutes=1)
         etag = store.put(names.OBSERVED, "x.json", b"{}", if_absent=True)
         store.put(names.OBSERVED, "x.json", b"[]", if_match=etag)
@@ -309,7 +309,7 @@ def test_the_sites_login_is_prolonged_in_place_made_anew_and_revoked(
     anew = grant_site(azurite.account, azurite.url, granted, now)
     with pytest.raises(Refused) as refusal:
         old.get(names.MANIFESTS, MANIFEST)
-    assert refusal.value.code == "store-login-refused"
+    assert refusal.value.code == "login-refused"
     with closing(AzureBlobStore(azurite.url, anew.login)) as store:
         assert store.get(names.MANIFESTS, MANIFEST)[0] == history.manifest
         revoke_site(azurite.account, azurite.url, granted)

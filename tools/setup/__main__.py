@@ -41,6 +41,11 @@ def main() -> int:
         run_all(steps(Cache.from_environment()))
     except LifeboatError as error:
         return complain(error)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        remedy = "LIFEBOAT_CACHE names the folder for what is downloaded and built (default: ~/.cache/lifeboat); see "
+        remedy += "that it can be written and has 6 GiB free"
+        return complain(PrerequisiteMissing(f"{where}{error.strerror or error}", remedy=remedy))
     except KeyboardInterrupt:
         print("setup: interrupted; run it again, it goes on where it stopped", file=sys.stderr)
         return 130
