@@ -109,9 +109,10 @@ class Cutter:
                 arrays.close()
                 log.release()
             self._judge(freezer, attempt)
-            exchanged = resized(self._replication.disks)
-            if exchanged:
-                attempt.reason, attempt.final = reason("disk-exchanged", exchanged), True
+            changed, only_grown = resized(self._replication.disks)
+            if changed:
+                code = "disk-grown" if only_grown else "disk-exchanged"
+                attempt.reason, attempt.final = reason(code, changed), True
             if attempt.reason is None:
                 info = self._outcome(facts, freezer, attempt, file_systems, why)
                 self._replication.send_read(attempt.taken, CutParcel(info, done))

@@ -63,9 +63,12 @@ def identify(name: str, device: str) -> DiskIdentity:
     return DiskIdentity(name, path, node, major << 20 | minor, size_bytes)
 
 
-def resized(disks: Iterable[DiskIdentity]) -> str:
-    """Say which disks have another size than when they were identified, or are gone; empty when none has."""
-    found = []
+def resized(disks: Iterable[DiskIdentity]) -> Tuple[str, bool]:
+    """Say which disks have another size than when they were identified, or are gone; and whether they only grew.
+
+    The words are empty when none has.
+    """
+    found, only_grown = [], True
     for disk in disks:
         try:
             with open(f"/sys/class/block/{disk.node}/size", encoding="ascii") as file:
@@ -76,7 +79,8 @@ def resized(disks: Iterable[DiskIdentity]) -> str:
             found.append(f"disk {disk.name} ({disk.device}) is not there any more")
         elif size_bytes != disk.size_bytes:
             found.append(f"disk {disk.name} has {size_bytes} bytes now, had {disk.size_bytes}")
-    return "; ".join(found)
+        only_grown = only_grown and size_bytes >= disk.size_bytes
+    return "; ".join(found), only_grown
 
 
 class DiskReader:

@@ -16,6 +16,7 @@ from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple
 
 from agent import log, state, tracker
+from agent.anew import disks_changed, why_anew
 from agent.chunk_map import ChunkMap, chunks_of, map_file
 from agent.comparing import Digests
 from agent.config import Config
@@ -122,11 +123,18 @@ class Engine:
         both = self._witnesses()
         lost: Optional[Reason] = None
         if session is not None and session.boot_id == boot_id() and session.protection_epoch == config.protection_epoch:
+            changed = disks_changed(session.disks, self._sizes)
             try:
-                return self._resume(session, both)
+                if not changed:
+                    return self._resume(session, both)
+                lost = reason("disks-changed", changed)
             except (LostTrack, OSError, ValueError) as error:
                 lost = reason("tracker-lost", str(error))
         return self._begin(both, session, lost)
+
+    @property
+    def _sizes(self) -> Dict[str, int]:
+        return {disk.name: disk.size_bytes for disk in self._disks}
 
     def _witnesses(self) -> TrackerConfig:
         config = self._config
@@ -158,7 +166,7 @@ class Engine:
     def _begin(self, both: TrackerConfig, before: Optional[Session], lost: Optional[Reason]) -> Replication:
         config, now = self._config, boot_id()
         lasting = state.load_lasting(config.cache_folder)
-        why = lost or _why_anew(lasting, before, now)
+        why = lost or why_anew(lasting, before, now)
         session_file = os.path.join(config.run_folder, state.SESSION)
         if os.path.exists(session_file):
             os.unlink(session_file)
@@ -183,10 +191,11 @@ class Engine:
             fresh_replica=False,
             started=False,
             resync_pending=False,
+            disks=self._sizes,
         )
         state.save_session(config.run_folder, session)
         self._save_lasting()
-        log.say(f"tracking begins{': ' + why.code if why else ''}")
+        log.say(f"tracking begins{f': {why.code}: {why.message}' if why else ''}")
         return self._replicate(session, witnesses, maps)
 
     def _maps(self, *, create: bool) -> Dict[str, ChunkMap]:
@@ -269,9 +278,10 @@ class Engine:
     # -- status ------------------------------------------------------------------------------------------------
 
     def _publish(self) -> None:
-        exchanged = resized(self._disks)
-        if exchanged:
-            raise Conflict(exchanged, code="disk-exchanged", remedy=REMEDIES["disk-exchanged"])
+        changed, only_grown = resized(self._disks)
+        if changed:  # the next start finds what is there
+            code = "disk-grown" if only_grown else "disk-exchanged"
+            raise Conflict(changed, code=code, remedy=REMEDIES[code])
         before = self._status.document.get("mode")
         document = self._status.refresh(
             self._sender, self._control, self._renewal.reason, self._unsaved, self._verifier.document
@@ -381,16 +391,6 @@ class Engine:
         value = self._control.policy.get("crash_consistent_seconds")
         seconds = float(value) if isinstance(value, (int, float)) and value > 0 else 0.0
         return seconds or self._config.crash_consistent_seconds
-
-
-def _why_anew(lasting: Optional[Lasting], before: Optional[Session], now: str) -> Optional[Reason]:
-    if lasting is None:
-        return None
-    if lasting.boot_id != now:
-        return reason("reboot", "the server was restarted; what was written meanwhile is not known")
-    if before is not None:
-        return reason("reinstalled", "the protection was set up anew")
-    return reason("interrupted-start", "the agent's memory of this boot is gone")
 
 
 def _opening(disks: List[DiskIdentity]) -> Dict[str, Any]:

@@ -37,11 +37,12 @@ def other_machine(installed: Hardware, disks: Mapping[str, str]) -> str:
     uuid = product_uuid()
     if uuid != installed.product_uuid:
         return f"the product UUID is {uuid or 'empty'}, installed on {installed.product_uuid or 'an empty one'}"
-    return "" if uuid else other_disks(installed, disks)
+    # A recovered server's disks may be larger than the source's: where nothing else tells them apart, size must.
+    return "" if uuid else other_disks(installed, disks, may_grow=False)
 
 
-def other_disks(installed: Hardware, disks: Mapping[str, str]) -> str:
-    """Say which disks are not the ones that were installed on; empty when all are."""
+def other_disks(installed: Hardware, disks: Mapping[str, str], *, may_grow: bool = True) -> str:
+    """Say which disks are not the ones that were installed on; empty when all are. One that grew is still the same."""
     found = []
     for name, device in disks.items():
         now = disk_facts(device)
@@ -50,7 +51,7 @@ def other_disks(installed: Hardware, disks: Mapping[str, str]) -> str:
             found.append(f"disk {name} was not there")
         elif not now[0]:
             found.append(f"disk {name} ({device}) is not there")
-        elif now != before:
+        elif now != before and not (may_grow and now[1] == before[1] and now[0] > before[0]):
             found.append(f"disk {name} has {now[0]} bytes and serial {now[1]!r}, had {before[0]} and {before[1]!r}")
     return "; ".join(found)
 

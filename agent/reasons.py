@@ -19,9 +19,11 @@ REMEDIES = {
     "tracker-overrun": "raise limits.tracker_kib or give the agent more CPU; " + _WAIT,
     "store-went-back": "check the storage account; " + _WAIT,
     "requested": _WAIT,
+    "disks-changed": _WAIT,
     "resync-waits": "nothing to do; `dr resync SERVER` begins it at once. Changes are tracked meanwhile, and no new "
     "recovery point is claimed before it has ended",
     # why nothing is sent
+    "disk-grown": "nothing to do: the agent starts anew, replicates what is new, and claims no point before",
     "disk-exchanged": "bring the disk back, or declare what is there now and run `pulumi up` of the site; "
     "the recovery points of the old disk stay",
     "copy": "if this is the recovered server, reprotect it; if its hardware was replaced, run `pulumi up` of the site",

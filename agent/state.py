@@ -70,6 +70,7 @@ class Session:
     fresh_replica: bool
     started: bool
     resync_pending: bool
+    disks: Optional[Dict[str, int]] = None  # name to bytes; None: kept by an older agent
 
 
 @dataclass(frozen=True)

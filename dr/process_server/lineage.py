@@ -4,6 +4,7 @@ Rules:
 - Another process server that was the last writer voids our spool before anything else happens.
 - `stream.json` holds the epoch that the vault shows *before* we raise it. Each claim raises it by one, so an epoch that
   is further on than that means that somebody else wrote in between, also when we were killed in the middle.
+- A disk that left voids our spool: its agent compares everything anew. One that grew or joined does not.
 - Only what continues the replica's position without a gap is applied (`stream.continuation`).
 """
 
@@ -16,6 +17,7 @@ from dr.process_server import stream as streams
 from dr.process_server.spool import Spool, Spooled
 from dr.process_server.stream import Stream, fenced, writer_changed
 from dr.process_server.vault_side import VaultSide
+from dr.vault import fitting
 from dr.vault.replica import ReplicaSet
 
 
@@ -36,7 +38,9 @@ def take(vault: VaultSide, spool: Spool, server: str, stream: Stream) -> Taken:
     """Become the writer of `server` and sort the spool; errors as `ReplicaSet.open`."""
     folder = spool.folder_of(server)
     _refuse_older(spool, server, stream)
+    fitting.refuse_smaller(server, vault.last_disks(server), stream.sizes)
     epoch, why = _shown_epoch(vault, spool, server)
+    why = why or _left(spool, server, stream)
     voided = spool.wipe(server) if why else 0
     streams.save(folder, stream.with_writer_epoch(epoch))
     replica = vault.open(server, stream)
@@ -85,6 +89,13 @@ def _refuse_older(spool: Spool, server: str, stream: Stream) -> None:
     known = _known(spool, server)
     if known is not None and stream.protection_epoch < known.protection_epoch:
         raise fenced(server, stream.protection_epoch, known.protection_epoch)
+
+
+def _left(spool: Spool, server: str, stream: Stream) -> str:
+    """Return why the spool is void when it may hold segments of a disk that left; empty when none did."""
+    known = _known(spool, server)
+    gone = sorted(set(known.sizes) - set(stream.sizes)) if known is not None else []
+    return f"disk {', '.join(gone)} left" if gone else ""
 
 
 def _known(spool: Spool, server: str) -> Stream | None:

@@ -12,16 +12,19 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 from dr.compile import names
 from dr.durable import write_durably
 from dr.errors import Corrupt, LifeboatError, NotFound, Unreachable
 from dr.process_server.stream import Stream
+from dr.vault import fitting
 from dr.vault.replica import ReplicaSet
 from dr.vault.store import BlobStore
 
 INSTANCE_FILE = "instance"
 StoreSource = Callable[[], BlobStore]
+T = TypeVar("T")
 
 
 class StoreUnavailable(Unreachable):
@@ -62,12 +65,18 @@ class VaultSide:
 
     def last_writer(self, server: str) -> tuple[int, str]:
         """Return the writer epoch and the process server that the vault names for `server`; (0, "") when none."""
+        return self._writer(server, lambda found: (int(found["writer_epoch"]), str(found["process_server"])), (0, ""))
+
+    def last_disks(self, server: str) -> dict[str, int]:
+        """Return the bytes of each disk that the replica of `server` was opened with last; empty when it never was."""
+        return self._writer(server, lambda found: fitting.sizes(found["disks"]), {})
+
+    def _writer(self, server: str, what: Callable[[Any], T], otherwise: T) -> T:
         blob = names.writer_blob(server)
         try:
-            document = json.loads(self.store().get(names.REPLICAS, blob)[0])
-            return int(document["writer_epoch"]), str(document["process_server"])
+            return what(json.loads(self.store().get(names.REPLICAS, blob)[0]))
         except NotFound:
-            return 0, ""
+            return otherwise
         except (ValueError, KeyError, TypeError) as error:
             raise Corrupt(f"{blob} is not readable: {error}", code="replica-incomplete") from error
 

@@ -29,6 +29,7 @@ from dr.process_server.spool import Spool, Spooled, SpoolFull, SpoolShareFull
 from dr.process_server.states import Opened, Position, SkippedPoint, WriterReport, WriterState
 from dr.process_server.stream import Stream, fenced, writer_changed
 from dr.process_server.vault_side import StoreUnavailable, VaultSide
+from dr.vault import fitting
 from dr.vault.replica import ReplicaSet
 
 T = TypeVar("T")
@@ -199,12 +200,7 @@ class ServerWriter:
             return
         if asked.protection_epoch < known.protection_epoch:
             raise fenced(self.server, asked.protection_epoch, known.protection_epoch)
-        if asked.protection_epoch == known.protection_epoch and asked.sizes != known.sizes:
-            raise Conflict(
-                f"{self.server}: the stream is open for disks of other sizes",
-                code="disks-changed",
-                remedy=f"take {self.server} out of the declaration and protect it anew; its recovery points stay",
-            )
+        fitting.refuse_smaller(self.server, known.sizes, asked.sizes)
 
     def _accepting(self, protection_epoch: int, writer_epoch: int) -> Stream:
         stream = self._stream

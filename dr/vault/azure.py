@@ -140,6 +140,10 @@ class AzureBlobStore:
         values, absent = dict(metadata), MatchConditions.IfMissing
         self._change(blob, lambda: blob.create_page_blob(size_bytes, metadata=values, match_condition=absent))
 
+    def resize_pages(self, container: str, name: str, size_bytes: int, *, lease: str | None = None) -> None:
+        blob = self._blob(container, name)
+        self._change(blob, lambda: blob.resize_blob(size_bytes, lease=lease))
+
     def info(self, container: str, name: str, *, snapshot: str | None = None) -> BlobInfo:
         blob = self._blob(container, name, snapshot)
         found = self._read(blob, blob.get_blob_properties)

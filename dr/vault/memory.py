@@ -39,6 +39,12 @@ class _Content:
     def __bytes__(self) -> bytes:
         return self.read(0, self._size)
 
+    def resize(self, size_bytes: int) -> None:
+        # A piece that the old end cut through is as short as that: whole pieces are what `read` and `write` count on.
+        whole = b"".join(self._pieces).ljust(size_bytes, b"\0")[:size_bytes]
+        self._pieces = [whole[at : at + _PIECE] for at in range(0, size_bytes, _PIECE)]
+        self._size = size_bytes
+
     def read(self, offset: int, length: int) -> bytes:
         first, last = offset // _PIECE, -(-(offset + length) // _PIECE)
         return b"".join(self._pieces[first:last])[offset - first * _PIECE :][:length]
@@ -265,6 +271,15 @@ class MemoryBlobStore:
         if blob is None:
             raise NotFound(f"{container}/{name}{f' at {snapshot}' if snapshot else ''} does not exist")
         return blob
+
+    def resize_pages(self, container: str, name: str, size_bytes: int, *, lease: str | None = None) -> None:
+        with self._changing("resize_pages", container, name):
+            blob = self._leased(container, name, lease)
+            if blob.pages is None or size_bytes % PAGE:
+                raise Refused(f"{container}/{name}: not whole pages of a page blob", code="out-of-range")
+            blob.data.resize(size_bytes)
+            blob.pages = blob.pages.ljust(size_bytes // PAGE, b"\0")[: size_bytes // PAGE]
+            blob.etag = _etag()
 
     def _leased(self, container: str, name: str, lease: str | None) -> _Blob:
         """Find a blob to change: with a lease on it, only its holder may; without, nobody may claim one."""

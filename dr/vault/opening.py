@@ -20,7 +20,7 @@ from typing import Any
 
 from dr.compile import names
 from dr.errors import Conflict, Corrupt, NotFound, Refused
-from dr.vault import vhd
+from dr.vault import fitting, vhd
 from dr.vault.batch import DiskSpec
 from dr.vault.digests import DigestTable, table_blob_size
 from dr.vault.store import PAGE, BlobStore
@@ -31,10 +31,14 @@ MAX_BLOB_BYTES = 8 << 40  # a page blob's limit in Azure
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What `writer.json` says since we wrote it; the ETag proves that it is still ours."""
+    """What `writer.json` says since we wrote it; the ETag proves that it is still ours.
+
+    `before` are the disks that the writer before had.
+    """
 
     writer_epoch: int
     etag: str
+    before: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +59,12 @@ def claim_writer(store: BlobStore, server: str, document: Mapping[str, Any]) -> 
         content, etag = b"", ""
     older = _read_writer(content, blob) if content else {}
     check_successor(server, older, document)
-    epoch = int(older.get("writer_epoch", 0)) + 1
+    epoch, before = int(older.get("writer_epoch", 0)) + 1, frozenset(fitting.sizes(older.get("disks", ())))
     data = json.dumps({"writer_epoch": epoch, **document}, sort_keys=True).encode()
     try:
         if content:
-            return Claim(epoch, store.put(names.REPLICAS, blob, data, if_match=etag))
-        return Claim(epoch, store.put(names.REPLICAS, blob, data, if_absent=True))
+            return Claim(epoch, store.put(names.REPLICAS, blob, data, if_match=etag), before)
+        return Claim(epoch, store.put(names.REPLICAS, blob, data, if_absent=True), before)
     except Conflict as err:
         raise writer_changed(server) from err
 
@@ -74,12 +78,8 @@ def check_successor(server: str, older: Mapping[str, Any], document: Mapping[str
             code="fenced",
             remedy="this server was failed over; reprotect the recovered one, or remove this one's protection",
         )
-    if older and _sizes(older["disks"]) != _sizes(document["disks"]):
-        raise Conflict(
-            f"{server}: its disks are {_named(document['disks'])}, the replica has {_named(older['disks'])}",
-            code="disks-changed",
-            remedy=f"take {server} out of the declaration and protect it anew; its recovery points stay",
-        )
+    if older:
+        fitting.refuse_smaller(server, fitting.sizes(older["disks"]), fitting.sizes(document["disks"]))
 
 
 def confirm_writer(store: BlobStore, server: str, claim: Claim) -> None:
@@ -230,15 +230,7 @@ def _incomplete(server: str, missing: str) -> Corrupt:
 def _read_writer(content: bytes, blob: str) -> dict[str, Any]:
     try:
         document = json.loads(content)
-        _sizes(document["disks"])
+        fitting.sizes(document["disks"])
         return {**document, "writer_epoch": int(document["writer_epoch"])}
     except (ValueError, KeyError, TypeError) as err:
         raise Corrupt(f"{blob} is not readable: {err}", code="replica-incomplete") from err
-
-
-def _sizes(disks: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    return {str(disk["name"]): int(disk["size_bytes"]) for disk in disks}
-
-
-def _named(disks: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(f"{name} ({size} bytes)" for name, size in sorted(_sizes(disks).items())) or "none"

@@ -33,8 +33,8 @@ from typing import Any, Self, TypeVar
 
 from dr.compile import names
 from dr.errors import Conflict, NotFound, Refused, Unreachable
+from dr.vault import fitting, opening
 from dr.vault import manifest as manifests
-from dr.vault import opening
 from dr.vault.batch import Change, DiskSpec, Write, extents, plan_batch
 from dr.vault.digests import UNKNOWN, DigestTable
 from dr.vault.drafting import Origin, draft_manifest, point_exists
@@ -207,9 +207,7 @@ class ReplicaSet:
         with self._lock:
             self._make_ready()
             with self._changing():
-                for table in self._tables.values():
-                    table.forget()
-                self._store_digests({disk: range(table.chunks) for disk, table in self._tables.items()})
+                self._forget(*self.disks)
 
     def check_lease(self) -> None:
         """Check that this is still the writer. `Conflict` `writer-changed` or `store-went-back`, `Unreachable`."""
@@ -252,13 +250,36 @@ class ReplicaSet:
             self._leases[blob] = opening.take_lease(self._store, self.server, blob)
         opening.confirm_writer(self._store, self.server, self._claim)
         with self._changing():
-            now = self._clock()
+            now, shared = self._clock(), self._position_before()
             for disk in self.disks:
-                opening.ensure_footer(self._store, self.server, disk, self._leases[self._vhd(disk)], now)
+                table_lease, vhd_lease = self._leases[self._digests(disk)], self._leases[self._vhd(disk)]
+                fitting.grow(self._store, self.server, disk, table_lease=table_lease, vhd_lease=vhd_lease)
+                opening.ensure_footer(self._store, self.server, disk, vhd_lease, now)
                 self._tables[disk.name] = opening.read_table(self._store, self.server, disk)
-                found = self._store.info(names.REPLICAS, self._vhd(disk)).metadata
-                self._stamp(disk, opening.claimed_position(found, self.protection_epoch))
+                if self._claim.before and disk.name not in self._claim.before:
+                    self._forget(disk)
+                    self._stamp(disk, shared)
+                else:
+                    self._stamp(disk, self._claimed(disk.name))
             self._state = _State.READY
+
+    def _position_before(self) -> int:
+        """Return the position that all disks had that were written until now; one that joins begins there."""
+        there = (name for name in self._claim.before if opening.exists(self._store, self._blob_of(name)))
+        return min((self._claimed(name) for name in there), default=0)
+
+    def _claimed(self, disk: str) -> int:
+        found = self._store.info(names.REPLICAS, self._blob_of(disk)).metadata
+        return opening.claimed_position(found, self.protection_epoch)
+
+    def _blob_of(self, disk: str) -> str:
+        return names.replica_blob(self.server, disk)
+
+    def _forget(self, *disks: DiskSpec) -> None:
+        """Make every digest of these disks unknown, durably."""
+        for disk in disks:
+            self._tables[disk.name].forget()
+        self._store_digests({disk.name: range(self._tables[disk.name].chunks) for disk in disks})
 
     def _make_ready(self) -> bool:
         """Check that store and memory agree; return whether they had to be brought together again."""
@@ -438,7 +459,7 @@ class ReplicaSet:
     # Names and threads
 
     def _vhd(self, disk: DiskSpec) -> str:
-        return names.replica_blob(self.server, disk.name)
+        return self._blob_of(disk.name)
 
     def _digests(self, disk: DiskSpec) -> str:
         return names.digests_blob(self.server, disk.name)

@@ -64,6 +64,9 @@ class BlobStore(Protocol):
     def create_pages(self, container: str, name: str, size_bytes: int, metadata: Mapping[str, str]) -> None:
         """Create an empty page blob. `Conflict` when it exists."""
 
+    def resize_pages(self, container: str, name: str, size_bytes: int, *, lease: str | None = None) -> None:
+        """Make a page blob larger; the new pages are zeros, its snapshots stay as they are. `NotFound`."""
+
     def info(self, container: str, name: str, *, snapshot: str | None = None) -> BlobInfo:
         """Return the properties. `NotFound`."""
 

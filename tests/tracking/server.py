@@ -70,7 +70,7 @@ class Server:
     def resyncs(self) -> list[str]:
         """Return the reason of each resync so far, as the agent named it."""
         text = self.protected.log.read_text()
-        found = re.findall(r"^resync: ([a-z-]+): |^tracking begins: ([a-z-]+)$", text, re.MULTILINE)
+        found = re.findall(r"^resync: ([a-z-]+): |^tracking begins: ([a-z-]+): ", text, re.MULTILINE)
         return [resync or begun for resync, begun in found]
 
     def write(self, seconds: float, disks: list[Written] | None = None) -> Writers:

@@ -99,6 +99,24 @@ class BlobStoreContract:
         store.clear_pages(R, "clear", MIB, 31 * MIB)
         assert list(store.page_ranges(R, "clear")) == []
 
+    def test_a_page_blob_becomes_larger_and_its_snapshots_do_not(self, store: BlobStore) -> None:
+        """A disk grew: what was stored stays, what is new is zeros, older recovery points keep their size."""
+        store.create_pages(R, "grows.vhd", MIB + 512, {"a": "b"})
+        store.write_pages(R, "grows.vhd", MIB, b"f" * 512)
+        older = store.snapshot(R, "grows.vhd")
+        lease = store.acquire_lease(R, "grows.vhd")
+        with pytest.raises(Conflict):
+            store.resize_pages(R, "grows.vhd", 3 * MIB)
+        before = store.info(R, "grows.vhd").etag
+        store.resize_pages(R, "grows.vhd", 3 * MIB, lease=lease)
+        found = store.info(R, "grows.vhd")
+        assert (found.size_bytes, found.metadata) == (3 * MIB, {"a": "b"}) and found.etag != before
+        assert store.read(R, "grows.vhd", MIB, 1024) == b"f" * 512 + bytes(512)
+        store.write_pages(R, "grows.vhd", 3 * MIB - 512, b"e" * 512, lease=lease)
+        assert list(store.page_ranges(R, "grows.vhd")) == [(MIB, 512), (3 * MIB - 512, 512)]
+        assert store.info(R, "grows.vhd", snapshot=older).size_bytes == MIB + 512
+        assert store.read(R, "grows.vhd", MIB, 512, snapshot=older) == b"f" * 512
+
     def test_what_is_no_page_is_refused(self, store: BlobStore) -> None:
         store.create_pages(R, "r", MIB, {})
         for call in (

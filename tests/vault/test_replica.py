@@ -172,8 +172,10 @@ def test_fenced_and_changed_disks_are_refused_before_anything_changes(store: Mem
     before = list(store.calls)
     with pytest.raises(Refused) as fenced:
         open_replica(store, protection_epoch=1)
+    smaller = (DISKS[0], DiskSpec("data", DISKS[1].size_bytes - 512))
     with pytest.raises(Conflict) as changed:
-        open_replica(store, protection_epoch=2, disks=DISKS[:1])
+        open_replica(store, protection_epoch=2, disks=smaller)
+    assert "another name in the declaration" in changed.value.remedy
     assert (fenced.value.code, changed.value.code) == ("fenced", "disks-changed")
     assert store.calls == before
 
