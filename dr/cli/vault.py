@@ -12,12 +12,11 @@ import click
 
 from dr.cli.purge import confirm
 from dr.cli.target import choose, require_login, target_option
-from dr.errors import NotFound, Refused
+from dr.errors import Refused
 from dr.plain import plain
 
 if TYPE_CHECKING:
-    from dr.retention.ending import Destroyable, VaultLoss
-    from dr.target.folders import Folders
+    from dr.retention.ending import VaultLoss
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -35,10 +34,10 @@ def vault() -> None:
 def destroy(name: str, *, word: str | None, target: str | None, as_json: bool) -> None:
     """Destroy the vault called VAULT with every recovery point of every server, for good.
 
-    The stacks of the site and of every plan have to be empty. Says what will be lost and asks for the name again. Needs
-    the break-glass secret. Interrupted, it is ended by a second call. What Azure itself keeps (deleted blobs, the Key
-    Vault behind its purge protection) ends by Azure's own rules; the key of the site's certificate authority stays in
-    the key store.
+    The stacks of the site and of every plan have to be empty, also of plans that left the declaration. Says what will
+    be lost and asks for the name again. Needs the break-glass secret. Interrupted, it is ended by a second call. What
+    Azure itself keeps (deleted blobs, the Key Vault behind its purge protection) ends by Azure's own rules; the key of
+    the site's certificate authority stays in the key store.
 
     \b
     Examples:
@@ -48,11 +47,13 @@ def destroy(name: str, *, word: str | None, target: str | None, as_json: bool) -
     from dr.compile import names  # noqa: PLC0415 - `dr --help` needs none of this
     from dr.failover.engine import Engine  # noqa: PLC0415
     from dr.local.environment import environment  # noqa: PLC0415
-    from dr.local.stacks import binding_of, prepare_stack, stack_names  # noqa: PLC0415
+    from dr.local.stacks import binding_of, prepare_stack  # noqa: PLC0415
     from dr.retention import ending  # noqa: PLC0415
     from dr.target.backend import backend_of  # noqa: PLC0415
     from dr.target.folders import Folders  # noqa: PLC0415
+    from dr.target.inventory import exists  # noqa: PLC0415
     from dr.target.secrets import key_store  # noqa: PLC0415
+    from dr.target.stores import open_for_purge  # noqa: PLC0415
 
     folders, chosen = Folders.from_environment(), choose(target)
     declaration, subscription = chosen.declaration, chosen.subscription
@@ -67,14 +68,23 @@ def destroy(name: str, *, word: str | None, target: str | None, as_json: bool) -
     variables = environment(chosen.target, folders, backend=backend_of(site, subscription))
     os.environ.update(variables)
     require_login(chosen.target)
+    there = ending.standing(site, subscription, lambda resource: exists(subscription, resource, folders))
     # Whoever can't open the key store can't end a history, whatever else they may do.
-    key_store(subscription, folders).get(names.certificate_authority(site.name))
+    keys = key_store(subscription, folders)
+    if there.keys:
+        keys.get(names.certificate_authority(site.name))
     own, binding = f"vault-{chosen.target}", binding_of(chosen.target, declaration)
     prepare_stack(own, project=CHECKOUT, environment=variables, binding=binding, folders=folders)
-    others = [each for each in stack_names(declaration, chosen.target) if each != own]
-    ending.refuse_standing({each: Engine(CHECKOUT, each, os.environ).state() for each in others})
     stack = Engine(CHECKOUT, own, {**os.environ, ending.ENDING: name})
-    loss = _survey(stack, subscription, names.storage_account(site.name, subscription), folders)
+    others = [each for each in stack.listed() if each != own]
+    ending.refuse_standing({each: Engine(CHECKOUT, each, os.environ).state() for each in others})
+    if there.account:
+        account = names.storage_account(site.name, subscription)
+        with closing(open_for_purge(subscription, account, folders)) as store:
+            ending.refuse_runs(store, chosen.target)
+            loss = ending.survey(stack, store)
+    else:
+        loss = ending.survey(stack, None)
     if not as_json:
         _show(name, loss, chosen.target)
     confirm(name, word, ask=not as_json)
@@ -83,17 +93,6 @@ def destroy(name: str, *, word: str | None, target: str | None, as_json: bool) -
         click.echo(json.dumps({"vault": name, "target": chosen.target, "destroyed": loss.as_dict()}))
     else:
         click.echo(f"{name}: destroyed")
-
-
-def _survey(stack: Destroyable, subscription: str, account: str, folders: Folders) -> VaultLoss:
-    from dr.retention import ending  # noqa: PLC0415 - as above
-    from dr.target.stores import open_for_purge  # noqa: PLC0415
-
-    try:
-        with closing(open_for_purge(subscription, account, folders)) as store:
-            return ending.survey(stack, store)
-    except NotFound:
-        return ending.survey(stack, None)  # an earlier call has destroyed the account already
 
 
 def _show(name: str, loss: VaultLoss, target: str) -> None:

@@ -25,16 +25,17 @@ from dr.errors import Corrupt, Unreachable
 
 KEPT = "revoked.json"
 ANSWER_SECONDS = 20.0
+REACH_REMEDY = "see that `dr serve` runs at the site and that this machine reaches its configuration server"
 
 
-def kept_revocations(folder: Path) -> tuple[str, frozenset[str]]:
-    """Return version and serial numbers as they were heard last; nothing when nothing was."""
+def kept_revocations(folder: Path) -> tuple[str, frozenset[str]] | None:
+    """Return version and serial numbers as they were heard last, None when nothing was. `Corrupt`, `OSError`."""
     try:
         return _listed(json.loads((folder / KEPT).read_bytes()))
     except FileNotFoundError:
-        return "", frozenset()
+        return None
     except (ValueError, KeyError, TypeError) as error:
-        why = f"{folder / KEPT} is not readable, and nobody is locked out by it: {type(error).__name__} {error}"
+        why = f"{folder / KEPT} is not readable: {type(error).__name__} {error}"
         remedy = "see that the configuration server is reached: it is asked, and its answer replaces the file"
         raise Corrupt(why, remedy=remedy) from error
 
@@ -48,7 +49,8 @@ def ask_revocations(folder: Path, address: Address, known: str, wait_seconds: in
     except (KeyError, TypeError) as error:
         what = f"{type(error).__name__} {error}"
         raise Unreachable(
-            f"the configuration server at {address.host}:{address.port}: no list of what is revoked: {what}"
+            f"the configuration server at {address.host}:{address.port}: no list of what is revoked: {what}",
+            remedy="see that both run the same release",
         ) from error
 
 
@@ -101,12 +103,14 @@ def _call(
         finally:
             connection.close()
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise Unreachable(f"the configuration server at {address.host}:{address.port}: {error}") from error
+        raise Unreachable(
+            f"the configuration server at {address.host}:{address.port}: {error}", remedy=REACH_REMEDY
+        ) from error
     if response.status != http.client.OK or not isinstance(document, dict):
         said = document.get("error", {}) if isinstance(document, dict) else {}
         raise Unreachable(
             f"the configuration server at {address.host}:{address.port}: {said.get('message', response.status)}",
             code=str(said.get("code") or "unreachable"),
-            remedy=str(said.get("remedy", "")),
+            remedy=str(said.get("remedy") or REACH_REMEDY),
         )
     return document

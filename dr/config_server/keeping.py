@@ -4,6 +4,7 @@
 authority in the folder, and reads the register in it. `FarKeeper`, on the machine of a process server alone: asks the
 configuration server for both, and keeps a question open until there is news.
 
+Neither guesses: until the list was read or heard once, what is revoked is not known, and nobody may be let in.
 What keeps one from its work is in `fault` and `remedy`, and the work is tried again; `serve.json` shows them.
 """
 
@@ -67,8 +68,8 @@ class Keeper(ABC):
         """Renew; blocks."""
 
     @abstractmethod
-    async def revoked(self) -> frozenset[str]:
-        """Return the serial numbers that are revoked; quick."""
+    async def revoked(self) -> frozenset[str] | None:
+        """Return the serial numbers that are revoked, None while nobody knows them (`fault` tells why); quick."""
 
     @abstractmethod
     async def keep(self) -> None:
@@ -82,25 +83,27 @@ class SiteKeeper(Keeper):
         super().__init__(folder)
         self._certificates = SiteCertificates(folder)
         self._stamp: object = None
-        self._serials: frozenset[str] = frozenset()
+        self._serials: frozenset[str] | None = None
 
     def _renew(self) -> None:
         if (self._folder / ISSUING).exists():  # before the first `up` there is nothing to renew
             for stem in self._certificates.renew():
                 log.info("certificate renewed %s", stem)
 
-    async def revoked(self) -> frozenset[str]:
+    async def revoked(self) -> frozenset[str] | None:
         path = self._folder / REGISTER
         stamp = (found.st_mtime_ns, found.st_size, found.st_ino) if path.exists() and (found := path.stat()) else None
         if stamp != self._stamp and stamp is not None:
             try:
                 listed = await asyncio.to_thread(self._certificates.register.revoked)
             except LifeboatError as error:
-                self._failed("revocations", error.message, error.remedy)  # nobody who was revoked comes in again
-                return self._serials
+                self._failed("revocations", error.message, error.remedy)
+                return self._serials  # nobody who was revoked comes in again
             self._faults.pop("revocations", None)
             self._serials, self._stamp = frozenset(each.serial for each in listed), stamp
             self._next_renewal = 0.0  # it may be one of ours
+        elif stamp is None and self._serials is None:
+            self._serials = frozenset()  # a site that has given no certificate yet
         return self._serials
 
     async def keep(self) -> None:
@@ -113,6 +116,7 @@ class FarKeeper(Keeper):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._known: tuple[str, frozenset[str]] | None = None
+        self._kept_read = False
         self._kept = ""  # the version that the file holds
         self._next_keeping = 0.0
         self._asking: asyncio.Task[tuple[str, frozenset[str]]] | None = None
@@ -123,9 +127,9 @@ class FarKeeper(Keeper):
         if afar.renew(self._folder, address):
             log.info("certificate renewed")
 
-    async def revoked(self) -> frozenset[str]:
-        if self._known is None:
-            self._known = await self._as_kept()
+    async def revoked(self) -> frozenset[str] | None:
+        if not self._kept_read:
+            self._known, self._kept_read = await self._as_kept(), True
         if self._asking is not None and self._asking.done():
             asked, self._asking = self._asking, None
             try:
@@ -135,17 +139,18 @@ class FarKeeper(Keeper):
                 self._failed("revocations", f"what is revoked is not heard: {error}", error.remedy)
                 self._next_question = time.monotonic() + AGAIN_SECONDS
         if self._asking is None and time.monotonic() >= self._next_question:
-            self._asking = asyncio.create_task(self._ask(self._known[0]))
-        return self._known[1]
+            self._asking = asyncio.create_task(self._ask(self._known[0] if self._known else ""))
+        return self._known and self._known[1]
 
-    async def _as_kept(self) -> tuple[str, frozenset[str]]:
+    async def _as_kept(self) -> tuple[str, frozenset[str]] | None:
         try:
-            self._kept, serials = await asyncio.to_thread(afar.kept_revocations, self._folder)
+            kept = await asyncio.to_thread(afar.kept_revocations, self._folder)
         except (LifeboatError, OSError) as error:
             remedy = error.remedy if isinstance(error, LifeboatError) else KEEPING_REMEDY
             self._failed("keeping", f"what was revoked is not known: {error}", remedy)
-            return "", frozenset()
-        return self._kept, serials
+            return None
+        self._kept = kept[0] if kept else ""
+        return kept
 
     async def keep(self) -> None:
         if self._known is None or self._known[0] == self._kept or time.monotonic() < self._next_keeping:

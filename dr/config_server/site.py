@@ -4,6 +4,7 @@
 | --- | --- |
 | waiting-for-site | there is no `site/config.json` yet, or no certificate |
 | serving | both servers listen |
+| revocations-unknown | what is revoked was not read or heard yet: nobody is let in; the cause is in `serve.json` |
 | cannot-listen | an address is in use or the configuration is wrong; tried again, the cause is in `serve.json` |
 
 Rules:
@@ -36,6 +37,7 @@ from dr.certificates.revocations import Revocations
 from dr.certificates.site import CA, SERVER
 from dr.certificates.tls import server_context
 from dr.config_server import settings as site_settings
+from dr.config_server.afar import REACH_REMEDY
 from dr.config_server.keeping import FarKeeper, Keeper, SiteKeeper
 from dr.config_server.server import ConfigurationServer
 from dr.config_server.settings import SiteSettings, WaitingForSite
@@ -52,6 +54,7 @@ log = logging.getLogger("dr.site")
 
 LOOK_SECONDS = 0.5
 READY_FILE = "serve.json"
+UNHEARD = "what is revoked was not heard from the configuration server yet, and nobody is let in before"
 CONFIG, CERTIFICATE, KEY = "config.json", f"{SERVER}.crt", f"{SERVER}.key"
 
 
@@ -79,6 +82,7 @@ class SiteServers:
         self._state = ""
         self._told = True  # whether serve.json says so
         self._revocations = Revocations()
+        self._revocations_known = False
         self._keeper: Keeper = (SiteKeeper if roles.configuration_server else FarKeeper)(self._site)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -119,6 +123,9 @@ class SiteServers:
             new = site_settings.load(self._site / CONFIG)
             if any(stamp is None for stamp in stamps[:4]):  # on target azure the login is no file
                 raise WaitingForSite("the site's certificates are not there yet")
+            if not self._revocations_known:
+                self._tell("revocations-unknown", *self._why_unknown())
+                return
             authority = (self._site / CA).read_bytes()
             same = self._settings is not None and new.same_process(self._settings)
             granted = site_granted(self._site)
@@ -146,13 +153,19 @@ class SiteServers:
     async def _keep_certificates(self) -> None:
         before = self._keeper.fault
         await self._keeper.renew_if_due()
-        if self._revocations.become(await self._keeper.revoked()):
+        serials = await self._keeper.revoked()
+        self._revocations_known = serials is not None
+        if serials is not None and self._revocations.become(serials):
             unwelcome = self._revocations.__contains__
             ended = sum(s.end(unwelcome) for s in (self._configuration_server, self._process_server) if s is not None)
             log.info("revoked are %d certificates, connections ended %d", len(self._revocations.serials), ended)
         await self._keeper.keep()
         if (self._keeper.fault != before or not self._told) and self._state == "serving":
             self._tell("serving", "", "")
+
+    def _why_unknown(self) -> tuple[str, str]:
+        cause, remedy = self._keeper.fault
+        return (cause, remedy) if cause else (UNHEARD, REACH_REMEDY)
 
     async def _start_servers(self, new: SiteSettings) -> None:
         require_server_login(new.subscription)

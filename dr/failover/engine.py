@@ -79,11 +79,14 @@ class Engine:
 
     def state(self) -> Mapping[str, Any] | None:
         """Return the stack's deployment, or None when there is no such stack."""
-        listed = json.loads(self._call("stack", "ls", "--json"))
-        if all(entry["name"].rpartition("/")[2] != self.stack for entry in listed):
+        if self.stack not in self.listed():
             return None
         deployment: Mapping[str, Any] = json.loads(self._call("stack", "export", "--stack", self.stack))["deployment"]
         return deployment
+
+    def listed(self) -> list[str]:
+        """Return the names of all stacks of the project that the backend holds, whatever the declaration says."""
+        return [entry["name"].rpartition("/")[2] for entry in json.loads(self._call("stack", "ls", "--json"))]
 
     def configured(self) -> Mapping[str, str]:
         """Return the stack's configuration values; none is a secret."""

@@ -1,10 +1,12 @@
 """The end of a whole vault: protection off by the one word that the vault's program knows, then `pulumi destroy`.
 
 Rules:
-- Nothing else may stand: while a site or a run holds resources, somebody still relies on the vault.
+- Nothing else may stand: while a site or a run holds resources, somebody still relies on the vault. Which there are,
+  the backend says and the vault's own container of runs; a plan may have left the declaration long ago.
 - The word is an environment variable of this one call, never configuration: no later `up` finds it.
 - Interrupted before the destruction, `pulumi up` of the vault's stack protects everything again; interrupted in the
-  middle, a second call goes on destroying and makes nothing anew (a deleted Key Vault would keep its name).
+  middle, a second call goes on destroying and makes nothing anew (a deleted Key Vault would keep its name). What it
+  has destroyed already is asked of the target, and nothing is asked of that.
 """
 
 from __future__ import annotations
@@ -13,8 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from dr.compile import names
 from dr.errors import Refused, RunFailed
 from dr.failover.engine import Event, Outcome
+from dr.model import Site
+from dr.retention.pruning import is_selection
 from dr.vault.points import read_points, servers
 from dr.vault.store import BlobStore
 
@@ -42,6 +47,22 @@ class VaultLoss:
         return {"points": dict(self.points), "resources": self.resources}
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What of a vault is still there: an earlier call may have taken some of it."""
+
+    keys: bool
+    account: bool
+
+
+def standing(site: Site, subscription: str, exists: Callable[[str], bool | None]) -> Standing:
+    """Return what is there of a site's vault; `exists` asks the target for one ARM id. Errors are those of `exists`."""
+    return Standing(
+        keys=bool(exists(names.key_vault_id(site, subscription))),
+        account=bool(exists(names.storage_account_id(site, subscription))),
+    )
+
+
 def survey(stack: Destroyable, store: BlobStore | None) -> VaultLoss:
     """Return what the end of a vault takes along; `store` None: there is no account any more."""
     points = {}
@@ -60,6 +81,19 @@ def refuse_standing(stacks: Mapping[str, Mapping[str, Any] | None]) -> None:
             f"{', '.join(standing)} still hold resources that rely on this vault",
             code="stacks-standing",
             remedy="; ".join(f"`pulumi destroy -s {name}`" for name in standing) + "; then run this command again",
+        )
+
+
+def refuse_runs(store: BlobStore, target: str) -> None:
+    """Raise `Refused` while a run holds a recovery point, also one whose stack nobody knows any more."""
+    held = sorted({name.rpartition("/")[0] for name in store.list(names.RUNS) if is_selection(name)})
+    if held:
+        plans = sorted({run.partition("/")[0] for run in held})
+        raise Refused(
+            f"runs hold recovery points of this vault: {', '.join(held)}",
+            code="stacks-standing",
+            remedy="; ".join(f"`pulumi destroy -s failover-{plan}-{target}`" for plan in plans)
+            + f"; of a stack that is lost, delete the blobs {names.RUNS}/PLAN/RUN/point-*; then run this command again",
         )
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from dr.compile import names
-from dr.errors import Conflict, Corrupt
+from dr.errors import Conflict, Corrupt, Refused
 from dr.retention import record
 from dr.retention.record import Record, Snapshots
 from dr.retention.table import Dated, surplus
@@ -74,7 +74,7 @@ def read_in_use(store: BlobStore) -> InUse:
     """Return the points that a run chose or a person pinned, and the snapshots that runs read. `Corrupt`."""
     points, snapshots = set(pinned(store)), set()
     for name in store.list(names.RUNS):
-        if not name.rpartition("/")[2].startswith("point-"):
+        if not is_selection(name):
             continue
         try:
             point = json.loads(store.get(names.RUNS, name)[0])["point"]
@@ -87,6 +87,11 @@ def read_in_use(store: BlobStore) -> InUse:
                 remedy="end the run (`pulumi destroy` of its stack), or delete the blob",
             ) from error
     return InUse(frozenset(points), frozenset(snapshots))
+
+
+def is_selection(blob: str) -> bool:
+    """Tell whether a blob of container `runs` is the point that a run chose; it goes when the run is destroyed."""
+    return blob.rpartition("/")[2].startswith("point-")
 
 
 def pinned(store: BlobStore) -> Iterator[str]:
@@ -174,7 +179,15 @@ def _remove_replica(store: BlobStore, pruned: Pruned, in_use: InUse) -> None:
     blobs = list(store.list(names.REPLICAS, f"{pruned.server}/"))
     if any(blob in blobs for blob, _ in in_use.snapshots):
         return
-    delete_replica(store, blobs)
+    try:
+        delete_replica(store, blobs)
+    except Refused as refused:
+        # In Azure, to break a lease is to write, which this identity may not; the points are gone all the same.
+        pruned.problems.append(
+            f"the replica of a server that left stays, for this login may not remove it (`dr purge {pruned.server}` "
+            f"does): {refused.message}"
+        )
+        return
     pruned.replica_removed = bool(blobs)
 
 

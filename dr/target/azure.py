@@ -11,14 +11,9 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from azure.core.exceptions import (
-    AzureError,
-    ClientAuthenticationError,
-    HttpResponseError,
-    ServiceRequestError,
-    ServiceResponseError,
-)
+from azure.core.exceptions import AzureError
 
+from dr.azure_failures import Meaning, code_of, meaning, status_of, words_of
 from dr.errors import Conflict, LifeboatError, NotFound, PrerequisiteMissing, Refused, Unreachable
 from dr.target.login import login
 
@@ -69,36 +64,49 @@ def connect() -> Azure:
 
 def failure(error: AzureError, what: str) -> LifeboatError:
     """Return what the SDK raised about `what` as an error of ours."""
-    status = (error.status_code or 0) if isinstance(error, HttpResponseError) else 0
-    code, words = _code(error), (str(error.message).splitlines() or [type(error).__name__])[0]
-    if isinstance(error, ClientAuthenticationError) or status in {401, 403}:
-        return _refused(what, words, role_missing=status == 403)
-    if isinstance(error, ServiceRequestError | ServiceResponseError) or status >= 500 or status == 429:
-        return Unreachable(f"{what}: Azure does not answer: {words}", remedy="try again; see the state of the region")
-    if code == "MissingSubscriptionRegistration":
-        return PrerequisiteMissing(
-            f"{what}: {words}", code="provider-not-registered", remedy="`az provider register --namespace NAME --wait`"
-        )
-    if status == 404:
-        return NotFound(f"{what} does not exist in Azure")
-    if status in {409, 412}:
-        return Conflict(f"{what}: {code or status}: {words}", remedy="see what holds the name; it may be soft-deleted")
-    return LifeboatError(f"{what}: {code or status or type(error).__name__}: {words}", code="azure-failed")
+    said = code_of(error) or str(status_of(error) or type(error).__name__)
+    kind, text, code, remedy = _FAILURES.get(meaning(error), _OTHER)
+    return kind(text.format(what=what, said=said, words=words_of(error)), code=code, remedy=remedy)
 
 
-def _refused(what: str, words: str, *, role_missing: bool) -> Refused:
-    if role_missing:
-        return Refused(
-            f"{what}: this login may not: {words}",
-            code="role-missing",
-            remedy="docs/azure.md lists the roles that are needed; a role just given counts after some minutes",
-        )
-    return Refused(
-        f"{what}: Azure knows no login here: {words}",
-        code="login-refused",
-        remedy="log in with `az login`, or set the certificate of the site's application (docs/azure.md, Login)",
-    )
-
-
-def _code(error: AzureError) -> str:
-    return str(getattr(getattr(error, "error", None), "code", None) or "")
+# The error of ours, what it says, its code (None: the class's), the remedy.
+_FAILURES: Mapping[Meaning, tuple[type[LifeboatError], str, str | None, str | None]] = {
+    Meaning.NO_LOGIN: (
+        Refused,
+        "{what}: Azure knows no login here: {words}",
+        "login-refused",
+        "log in with `az login`, or set the certificate of the site's application (docs/azure.md, Login)",
+    ),
+    Meaning.FORBIDDEN: (
+        Refused,
+        "{what}: this login may not: {words}",
+        "role-missing",
+        "docs/azure.md lists the roles that are needed; a role just given counts after some minutes",
+    ),
+    Meaning.SILENT: (
+        Unreachable,
+        "{what}: Azure does not answer: {words}",
+        None,
+        "try again; see the state of the region",
+    ),
+    Meaning.UNREGISTERED: (
+        PrerequisiteMissing,
+        "{what}: {words}",
+        "provider-not-registered",
+        "`az provider register --namespace NAME --wait`",
+    ),
+    Meaning.NO_SUBSCRIPTION: (
+        NotFound,
+        "{what}: {words}",
+        "subscription-not-found",
+        "check `subscription` of the site in plans/, and whom `az account show` says you are",
+    ),
+    Meaning.MISSING: (NotFound, "{what} does not exist in Azure", None, None),
+    Meaning.CONFLICT: (
+        Conflict,
+        "{what}: {said}: {words}",
+        None,
+        "see what holds the name; it may be soft-deleted",
+    ),
+}
+_OTHER = (LifeboatError, "{what}: {said}: {words}", "azure-failed", None)

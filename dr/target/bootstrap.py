@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import AzureError, HttpResponseError
 
+from dr.azure_failures import Meaning, code_of, meaning
 from dr.compile import names
 from dr.errors import LifeboatError
 from dr.model import Site
@@ -107,7 +108,7 @@ def carry_out(step: Step, resources: ResourceManagementClient, *, dry_run: bool)
         ).result()
     except HttpResponseError as error:
         # The same role for the same person under another name, given by hand.
-        if getattr(error.error, "code", None) == "RoleAssignmentExists":
+        if code_of(error) == "RoleAssignmentExists":
             return "there"
         raise failure(error, step.name) from error
     except AzureError as error:
@@ -129,7 +130,7 @@ def _find(step: Step, resources: ResourceManagementClient) -> Mapping[str, Any] 
     try:
         found: Mapping[str, Any] = resources.resources.get_by_id(step.id.lstrip("/"), api_version=step.api_version)
     except HttpResponseError as error:
-        if error.status_code == 404:
+        if meaning(error) is Meaning.MISSING:
             return None
         raise
     return found

@@ -19,6 +19,7 @@ _VERSIONS = {
     "microsoft.compute/virtualmachines": "2024-11-01",
     "microsoft.compute/disks": "2024-03-02",
     "microsoft.storage/storageaccounts": "2024-01-01",
+    "microsoft.keyvault/vaults": "2024-11-01",
 }
 
 
@@ -62,12 +63,13 @@ def exists(
 def _in_azure(azure: Azure, subscription: str, resource_group: str) -> tuple[str, ...]:
     from azure.core.exceptions import AzureError  # noqa: PLC0415 - only target azure needs the SDK
 
+    from dr.azure_failures import Meaning, meaning  # noqa: PLC0415 - as above
     from dr.target.azure import failure  # noqa: PLC0415 - as above
 
     try:
         listed = list(azure.resources(subscription).resources.list_by_resource_group(resource_group))
     except AzureError as error:
-        if getattr(error, "status_code", None) == 404:
+        if meaning(error) is Meaning.MISSING:
             return ()
         raise failure(error, f"resource group {resource_group}") from error
     return tuple(sorted(str(one.id) for one in listed))
@@ -76,6 +78,7 @@ def _in_azure(azure: Azure, subscription: str, resource_group: str) -> tuple[str
 def _is_in_azure(azure: Azure, subscription: str, resource_id: str) -> bool | None:
     from azure.core.exceptions import AzureError  # noqa: PLC0415 - as above
 
+    from dr.azure_failures import Meaning, meaning  # noqa: PLC0415 - as above
     from dr.target.azure import failure  # noqa: PLC0415 - as above
 
     version = _VERSIONS.get(_type_of(resource_id))
@@ -84,7 +87,7 @@ def _is_in_azure(azure: Azure, subscription: str, resource_id: str) -> bool | No
     try:
         azure.resources(subscription).resources.get_by_id(resource_id.lstrip("/"), api_version=version)
     except AzureError as error:
-        if getattr(error, "status_code", None) == 404:
+        if meaning(error) is Meaning.MISSING:
             return False
         raise failure(error, resource_id) from error
     return True

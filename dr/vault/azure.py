@@ -10,12 +10,10 @@ Rules:
   have gone back, visible to the replica's writer.
 - All of it ends within `PATIENCE_SECONDS` and one time-out, so that a stopped store turns into back-pressure.
 - One connection per thread of a writer is kept open.
-- A shared access signature is a secret and travels in addresses: none is ever part of an error's text.
 """
 
 from __future__ import annotations
 
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -27,17 +25,12 @@ from typing import Any, TypeVar
 
 import requests
 from azure.core import MatchConditions
-from azure.core.exceptions import (
-    AzureError,
-    ClientAuthenticationError,
-    HttpResponseError,
-    ServiceRequestError,
-    ServiceResponseError,
-)
+from azure.core.exceptions import AzureError
 from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import AccessPolicy, BlobClient, BlobLeaseClient, BlobServiceClient
 from requests.adapters import HTTPAdapter
 
+from dr.azure_failures import Meaning, code_of, meaning, nothing_was_done, words_of
 from dr.errors import Conflict, LifeboatError, NotFound, Refused, Unreachable
 from dr.vault.store import MAX_PAGES_WRITE, PAGE, BlobEntry, BlobInfo
 
@@ -46,7 +39,6 @@ PATIENCE_SECONDS = 5.0
 _CONNECT_SECONDS = 20  # also bounds the sending of one 4 MiB request, so a slow line needs it
 _ANSWER_SECONDS = 20
 _PAUSES_SECONDS = (0.1, 0.3, 1.0, 2.0)
-_BUSY = {429, 503}
 T = TypeVar("T")
 
 
@@ -278,7 +270,7 @@ def _repeat(call: Callable[[], T], what: str, *, safe: bool) -> T:
             return call()
         except AzureError as err:
             failure = _ours(err, what)
-            again = isinstance(failure, Unreachable) and (safe or _status(err) in _BUSY)
+            again = isinstance(failure, Unreachable) and (safe or nothing_was_done(err))
             if pause is None or not again or time.monotonic() + pause > deadline:
                 raise failure from err
             time.sleep(pause)
@@ -286,26 +278,28 @@ def _repeat(call: Callable[[], T], what: str, *, safe: bool) -> T:
 
 
 def _ours(error: AzureError, what: str) -> LifeboatError:
-    status, reason = _status(error), _reason(error)
-    if isinstance(error, ServiceRequestError | ServiceResponseError) or status >= 500 or status == 429:
-        return Unreachable(
-            f"{what}: the store does not answer ({reason})",
-            code="store-unavailable",
-            remedy="nothing is lost; the work goes on when the store answers again",
-        )
-    if status == 404:
-        return NotFound(f"{what} does not exist")
-    if status in {409, 412}:
-        return Conflict(f"{what}: {reason}", code=_CONFLICTS.get(reason, "conflict"))
-    if status == 416:
-        return Refused(f"{what} ends before that", code="out-of-range")
-    if isinstance(error, ClientAuthenticationError) or status in {401, 403}:
-        return Refused(
-            f"{what}: the store refused the login ({reason})",
-            code="login-refused",
-            remedy="target azure: `az login`, and check the roles on the storage account; a site's own login on target "
-            "local: `pulumi up` of the site stack",
-        )
+    code = code_of(error)
+    reason = code or words_of(error)
+    match meaning(error):
+        case Meaning.SILENT:
+            return Unreachable(
+                f"{what}: the store does not answer ({reason})",
+                code="store-unavailable",
+                remedy="nothing is lost; the work goes on when the store answers again",
+            )
+        case Meaning.MISSING:
+            return NotFound(f"{what} does not exist")
+        case Meaning.CONFLICT:
+            return Conflict(f"{what}: {reason}", code=_CONFLICTS.get(code, "conflict"))
+        case Meaning.OUT_OF_RANGE:
+            return Refused(f"{what} ends before that", code="out-of-range")
+        case Meaning.NO_LOGIN | Meaning.FORBIDDEN:
+            return Refused(
+                f"{what}: the store refused the login ({reason})",
+                code="login-refused",
+                remedy="target azure: `az login`, and check the roles on the storage account; a site's own login on "
+                "target local: `pulumi up` of the site stack",
+            )
     return LifeboatError(f"{what}: {reason}", code="store-failed")
 
 
@@ -321,18 +315,6 @@ _CONFLICTS = {
     "LeaseNotPresentWithBlobOperation": "lease-lost",
     "LeaseNotPresentWithLeaseOperation": "lease-lost",
 }
-
-
-def _status(error: AzureError) -> int:
-    return (error.status_code or 0) if isinstance(error, HttpResponseError) else 0
-
-
-def _reason(error: AzureError) -> str:
-    """Return the service's error code, or the first line of the transport's message."""
-    code = getattr(error, "error_code", None)
-    code = getattr(code, "value", code)
-    text = str(code or str(error).splitlines()[0] or type(error).__name__)
-    return re.sub(r"\bsig=[^&\s'\")]+", "sig=hidden", text)
 
 
 def _name(blob: BlobClient) -> str:

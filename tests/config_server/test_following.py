@@ -39,14 +39,14 @@ ASK = b"GET /v1/nothing HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @contextmanager
-def serving(root: Path, *, alone: bool = False) -> Iterator[None]:
-    """Run what `dr serve` runs, in a thread; the store is away, which is nobody's business here."""
+def serving(root: Path, *, alone: bool = False, state: str = "serving") -> Iterator[None]:
+    """Run what `dr serve` runs, in a thread, up to a state; the store is away, which is nobody's business here."""
     roles = Roles(configuration_server=not alone)
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
     thread = threading.Thread(target=lambda: loop.run_until_complete(SiteServers(Folders(root), roles).run(stop)))
     thread.start()
     try:
-        until(lambda: said(root).get("state") == "serving")
+        until(lambda: said(root).get("state") == state)
         yield
     finally:
         loop.call_soon_threadsafe(stop.set)
@@ -196,7 +196,7 @@ def test_a_damaged_list_is_named_and_what_cannot_be_kept_counts_all_the_same(roo
     kept, shop1 = far / "site/revoked.json", serial_of(far / "site/agents/shop1.crt")
     kept.write_text('{"version": "1", "serials": 5}')
     keeper = FarKeeper(far / "site")
-    assert asyncio.run(keeper.revoked()) == frozenset()
+    assert asyncio.run(keeper.revoked()) is None
     assert "revoked.json is not readable" in keeper.fault[0]
     with serving(root), serving(far, alone=True):
         until(lambda: '"serials": []' in kept.read_text() and said(far)["cause"] == "")
@@ -206,6 +206,50 @@ def test_a_damaged_list_is_named_and_what_cannot_be_kept_counts_all_the_same(roo
         caller = Caller(far / "site", "agents/shop1", port(far, "process_server"))
         until(lambda: locked_out(caller))
         until(lambda: "what is revoked cannot be kept" in said(far)["cause"])
+
+
+def closed(at: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", at), 1).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_while_the_register_cannot_be_read_nobody_is_let_in(root: Path) -> None:
+    """A start must not let in whom it does not know to be revoked; a server that runs keeps what it knew."""
+    register, shop1 = root / "site/certificates.db", serial_of(root / "site/agents/shop1.crt")
+    run(shop1)
+    good = register.read_bytes()
+    register.write_bytes(b"no register at all, whatever its name may say " * 100)
+    with serving(root, state="revocations-unknown"):
+        assert all(closed(port(root, name)) for name in ("configuration_server", "process_server"))
+        assert "certificates.db" in said(root)["cause"] and "move the file away" in said(root)["remedy"]
+        register.write_bytes(good)
+        until(lambda: said(root)["state"] == "serving")
+        caller = Caller(root / "site", "agents/shop1", port(root, "process_server"))
+        assert caller.code("GET", "/v1/nothing") == (403, "certificate-revoked")
+        register.write_bytes(b"spoilt while it serves " * 100)
+        until(lambda: "certificates.db" in said(root)["cause"])
+        assert said(root)["state"] == "serving"
+        assert caller.code("GET", "/v1/nothing") == (403, "certificate-revoked")
+
+
+@pytest.mark.parametrize("kept", [None, "{", '{"version": "1", "serials": 5}'])
+def test_a_process_server_that_has_heard_no_list_waits_for_one(root: Path, tmp_path: Path, kept: str | None) -> None:
+    far = far_machine(root, tmp_path / "far")
+    if kept is not None:
+        (far / "site/revoked.json").write_text(kept)
+    with serving(far, alone=True, state="revocations-unknown"):
+        assert closed(port(far, "process_server"))
+        assert "configuration server" in said(far)["remedy"]
+        until(lambda: "Connection refused" in said(far)["cause"] or "is not readable" in said(far)["cause"])
+        assert "configuration server" in said(far)["remedy"]
+        with serving(root):
+            until(lambda: said(far)["state"] == "serving")
+            assert not closed(port(far, "process_server"))
+    with serving(far, alone=True):
+        assert not closed(port(far, "process_server")), "what was heard is kept"
 
 
 @pytest.mark.parametrize("answer", [{}, {"version": "1"}, {"version": "1", "serials": None}, {"serials": []}])

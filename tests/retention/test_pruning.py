@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dr.compile import names
-from dr.errors import Corrupt, Unreachable
+from dr.errors import Corrupt, Refused, Unreachable
 from dr.retention.pruning import LOOSE, Pruned, named_by, prune
 from dr.retention.table import Dated, surplus
 from dr.vault import declared
 from dr.vault.manifest import to_bytes
+from dr.vault.memory import MemoryBlobStore
 from dr.vault.points import read_points
 from dr.vault.verify import verify_point
 from tests.retention.vaults import Vault
@@ -214,6 +215,31 @@ def test_a_server_that_left_keeps_its_points_for_retention_and_grace_and_then_go
     assert [each.server for each in passes(vault)] == ["db1"]
     assert vault.points("db1") == others
     assert verify_point(vault.store, others[0]) == []
+
+
+class NoLeaseIsBroken(MemoryBlobStore):
+    """A store to a login that may delete and not write, which in Azure includes breaking a lease."""
+
+    def break_lease(self, container: str, name: str) -> None:
+        raise Refused(f"{container}/{name}: the store refused the login", code="login-refused")
+
+
+def test_a_replica_whose_lease_may_not_be_broken_is_named_and_stops_nothing_else(vault: Vault) -> None:
+    vault.declare(DAY, "app1", "shop1")
+    vault.cut_every(MINUTES_20, 3, "app1")
+    vault.cut_every(MINUTES_20, 100)
+    vault.declare(DAY, "shop1")
+    prune(vault.store)
+    state, vault.store = vault.store.save(), NoLeaseIsBroken(lambda: vault.now)
+    vault.store.rollback(state)
+    replica = list(vault.store.list(names.REPLICAS, "app1/"))
+    vault.now += 60 * DAY
+    app1, shop1 = passes(vault)
+    assert not app1.replica_removed
+    assert "dr purge app1" in app1.problems[0]
+    assert list(vault.store.list(names.REPLICAS, "app1/")) == replica
+    assert vault.snapshots("app1") == set(), "what costs is gone"
+    assert (shop1.server, shop1.problems) == ("shop1", [])
 
 
 def test_a_run_holds_the_replica_of_a_server_that_left(vault: Vault) -> None:

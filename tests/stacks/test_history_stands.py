@@ -245,6 +245,31 @@ def test_the_explicit_words_want_the_secret_and_the_name(estate: Estate, points:
     assert_history_stands(estate, points)
 
 
+def test_a_run_of_a_plan_that_left_the_declaration_stands_in_the_way(estate: Estate, points: list[Manifest]) -> None:
+    """`plans.yaml` is gone; the backend still knows the stack, and the vault the point that the run chose."""
+    gone = "failover-gone-local"
+    assert estate.pulumi(gone, "stack", "init").returncode == 0
+    state = json.loads(estate.pulumi(gone, "stack", "export").stdout)
+    urn = f"urn:pulumi:{gone}::lifeboat::pulumi:pulumi:Stack::lifeboat-{gone}"
+    inner = {"urn": urn.replace("pulumi:pulumi:Stack::lifeboat-failover-gone-local", "a:b:C::c"), "type": "a:b:C"}
+    resources = [{"urn": urn, "custom": False, "type": "pulumi:pulumi:Stack"}, {**inner, "custom": False}]
+    (estate.project / "gone.json").write_text(json.dumps({**state, "deployment": {"resources": resources}}))
+    assert estate.pulumi(gone, "stack", "import", "--file", "gone.json").returncode == 0
+    code, document = dr(estate, "vault", "destroy", "--name", VAULT, "--yes", VAULT)
+    assert (code, document["error"]["code"]) == (6, "stacks-standing")
+    assert gone in document["error"]["message"]
+
+    assert estate.pulumi(gone, "stack", "rm", "--yes", "--force").returncode == 0
+    selection = json.dumps({"point": {"id": points[0].id, "disks": []}}).encode()
+    with closing(open_store(LOCAL_SUBSCRIPTION, ACCOUNT, estate.folders)) as store:
+        store.put(names.RUNS, f"gone/r1/point-{SERVER}.json", selection)
+        code, document = dr(estate, "vault", "destroy", "--name", VAULT, "--yes", VAULT)
+        store.delete(names.RUNS, f"gone/r1/point-{SERVER}.json")
+    assert (code, document["error"]["code"]) == (6, "stacks-standing")
+    assert "gone/r1" in document["error"]["message"]
+    assert_history_stands(estate, points)
+
+
 def test_purge_removes_one_server(estate: Estate, points: list[Manifest]) -> None:
     code, document = dr(estate, "purge", SERVER, "--yes", SERVER)
     assert code == 0, document
@@ -285,3 +310,5 @@ def test_the_end_of_the_vault_is_complete(estate: Estate, points: list[Manifest]
     assert ACCOUNT not in json.loads(estate.folders.accounts.read_text())["accounts"]
     assert not (estate.folders.cloud / "retention.json").exists()
     ending.end_vault(stack, lambda event: None)  # a second call has nothing to do
+    code, document = dr(estate, "vault", "destroy", "--name", VAULT, "--yes", VAULT)
+    assert (code, valid(document, "vault-destroy")["destroyed"]["resources"]) == (0, 0)

@@ -7,6 +7,7 @@ signatures of target local are made from, and those are tried on Azurite (`tests
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,32 @@ def test_the_roles_are_the_table_of_the_signatures(public: Recorder) -> None:
         wanted = {container: set(allowed) - {"l"} for container, allowed in letters.items()}
         assert {c: got for c, got in found[holder].items() if c != names.STATE} == wanted, holder
     assert [holder for holder, rights in found.items() if names.STATE in rights] == ["operator-object"]
+
+
+def test_the_pages_say_what_the_stack_gives(public: Recorder) -> None:
+    found = rights(public)
+    retention = MADE["azure-native:managedidentity:UserAssignedIdentity"]["principalId"]
+    head, *rows = table(CHECKOUT / "docs/vault.md", "who")
+    containers = [cell.strip("`") for cell in head[1:]]
+    for row, holder in zip(rows, ("site-object", "operator-object", retention), strict=False):
+        said = {container: set(cell.split()) - {"l", "-"} for container, cell in zip(containers, row[1:], strict=True)}
+        assert {container: letters for container, letters in said.items() if letters} == found[holder], row[0]
+    _, *rows = table(CHECKOUT / "docs/azure.md", "role")
+    given: dict[str, set[str]] = {}
+    for role, where in rows:
+        for container in where.split("`")[1::2]:
+            given[container] = set("r" if role == "Lifeboat SITE reader" else "rcwd")
+    assert given == found["operator-object"]
+    assert [where for role, where in rows if role == "Key Vault Secrets Officer"] == ["Key Vault of the vault stack"]
+
+
+def table(page: Path, first: str) -> list[list[str]]:
+    """Return the cells of the table of a page whose head begins so, without the line below the head."""
+    lines = page.read_text().splitlines()
+    begin = next(number for number, line in enumerate(lines) if line.startswith(f"| {first} |"))
+    rows = takewhile(lambda line: line.startswith("|"), lines[begin:])
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    return [cells[0], *cells[2:]]
 
 
 def test_no_role_may_do_anything_but_touch_blobs(public: Recorder) -> None:

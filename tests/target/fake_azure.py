@@ -119,6 +119,8 @@ class FakeAzure(BaseAdapter):
 
     def _manage(self, method: str, host: str, path: str, body: Any) -> Answer:
         key = path.lower()
+        if not f"{key}/".startswith(f"/subscriptions/{self.subscription}/"):
+            return 404, _error("SubscriptionNotFound", f"The subscription of {path} could not be found."), {}
         if path == f"/subscriptions/{self.subscription}":
             return 200, {"id": path, "subscriptionId": self.subscription, "tenantId": TENANT}, {}
         if method == "GET" and key.endswith("/resources"):

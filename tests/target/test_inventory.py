@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dr.errors import Refused, Unreachable
+from dr.errors import NotFound, Refused, Unreachable
 from dr.target.folders import LOCAL_SUBSCRIPTION, Folders
 from dr.target.inventory import exists, resource_ids
 from dr.target.reach import reach
@@ -91,6 +91,11 @@ def test_azure_says_what_it_cannot_tell_and_why() -> None:
     fake.forbidden = "rg-a"
     with pytest.raises(Refused, match="resource group rg-a: this login may not"):
         resource_ids(SUBSCRIPTION, "rg-a", azure=fake.azure())
+    fake.forbidden = "nothing"
+    elsewhere = group.replace(SUBSCRIPTION, "00000000-7a64-4c1d-9d5b-0a1b2c3d4e5f")
+    with pytest.raises(NotFound) as unseen:  # not "it is gone": this login sees nothing of that subscription
+        exists(SUBSCRIPTION, f"{elsewhere}/providers/Microsoft.Compute/disks/d", azure=fake.azure())
+    assert unseen.value.code == "subscription-not-found" and "az account show" in unseen.value.remedy
     fake.silent = True
     with pytest.raises(Unreachable):
         exists(SUBSCRIPTION, f"{group}/providers/Microsoft.Compute/disks/d", azure=fake.azure())
