@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from tools.machines import support
-from tools.machines.shape import ALL, DEBIANS, FILE_SYSTEMS, FIRMWARES, LAYOUTS, SHORT, Shape
+from tools.machines.shape import ALL, DEBIANS, FILE_SYSTEMS, FIRMWARES, LAYOUTS, SHORT, Shape, chosen
 
 VALUES = {"debian": DEBIANS, "firmware": FIRMWARES, "layout": tuple(LAYOUTS), "file_system": FILE_SYSTEMS}
 
@@ -38,3 +38,12 @@ def test_the_page_is_read_back_as_it_was_written() -> None:
     rows = [support.Row(shape, "6.1", "3.11", 10 * n, 20) for n, shape in enumerate(SHORT)]
     assert support.read(support.page(rows)) == rows
     assert support.page(list(reversed(rows))) == support.page(rows)
+
+
+def test_shapes_are_chosen_by_a_word_or_by_their_names() -> None:
+    assert chosen("all") == ALL
+    assert chosen("short") == SHORT
+    assert chosen(f"{ALL[7].name} {ALL[2].name}") == (ALL[2], ALL[7])
+    for wrong in ("", "d10-bios-plain-ext4", "short all"):
+        with pytest.raises(ValueError, match="no shape is called"):
+            chosen(wrong)
