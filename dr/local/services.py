@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -160,11 +161,12 @@ def down(folders: Folders, say: Say, *, stop_machines: bool) -> None:
         gentle = serve.end(grace_seconds=SERVE_STOP_SECONDS)
         say("dr serve stopped" if gentle else "dr serve did not stop by itself and was killed; its spool survives that")
     _serve_file(folders).unlink(missing_ok=True)
-    for machine in machines(folders.machines):
-        if not machine.alive():
-            continue
+    running = [machine for machine in machines(folders.machines) if machine.alive()]
+    if running and stop_machines:
+        with ThreadPoolExecutor(len(running)) as pool:  # one that does not heed its power button keeps no other waiting
+            list(pool.map(lambda machine: machine.stop(powerdown_seconds=POWERDOWN_SECONDS), running))
+    for machine in running:
         if stop_machines:
-            machine.stop(powerdown_seconds=POWERDOWN_SECONDS)
             say(f"VM {machine.spec.name} stopped")
         else:
             say(f"VM {machine.spec.name} is left running (pid {machine.identity.pid}); --machines stops it")

@@ -23,6 +23,7 @@ from demo import inventory
 from demo.protected import ProtectedServer, Status
 from demo.stage import CommandFailed, Stage, changes
 from dr.compile import names
+from dr.local import machines
 from dr.local.processes import ProcessIdentity
 from dr.push.layout import UNIT
 from dr.target.folders import LOCAL_SUBSCRIPTION, Folders
@@ -225,8 +226,10 @@ def staged(folder: Path) -> Iterator[Stage]:
     try:
         yield stage
     finally:
+        for machine in machines.machines(Folders(stage.local).machines):
+            machine.stop()  # what it would write in an orderly shutdown goes with its disk
         with suppress(CommandFailed, OSError):
-            stage.dr("local", "down", "--machines")
+            stage.dr("local", "down")
         for process in inventory.processes(folder):
             with suppress(psutil.NoSuchProcess):
                 process.kill()

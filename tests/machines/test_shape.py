@@ -34,10 +34,20 @@ def test_no_shape_is_tried_twice_and_names_are_fit_for_servers() -> None:
     assert ALL[: len(SHORT)] == SHORT
 
 
+def row(shape: Shape, seconds: int = 10) -> support.Row:
+    return support.Row(shape, "6.1", "3.11", seconds, 20, "2026-01-31")
+
+
 def test_the_page_is_read_back_as_it_was_written() -> None:
-    rows = [support.Row(shape, "6.1", "3.11", 10 * n, 20) for n, shape in enumerate(SHORT)]
+    rows = [row(shape, 10 * n) for n, shape in enumerate(ALL)]
     assert support.read(support.page(rows)) == rows
-    assert support.page(list(reversed(rows))) == support.page(rows)
+    assert support.page(reversed(rows)) == support.page(rows)
+    assert support.read(support.page([row(ALL[0], 31)]))[0].replication_seconds == 40
+
+
+def test_the_page_names_what_never_came_through() -> None:
+    assert f"not run to its end yet: {ALL[-1].name}.\n" in support.page(map(row, ALL[:-1])).lower()
+    assert "not run to its end" not in support.page(map(row, ALL)).lower()
 
 
 def test_shapes_are_chosen_by_a_word_or_by_their_names() -> None:

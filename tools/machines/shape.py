@@ -62,11 +62,11 @@ ALL = SHORT + _shapes(
 
 
 def chosen(words: str) -> tuple[Shape, ...]:
-    """Return the shapes of "all", of "short", or those that are named, in the order of `ALL`. `ValueError` otherwise."""
+    """Return all shapes, the "short" list, or those that are named, in the order of `ALL`. `ValueError` otherwise."""
     if words in ("all", "short"):
         return ALL if words == "all" else SHORT
     names = set(words.split())
     unknown = names - {shape.name for shape in ALL}
     if unknown or not names:
-        raise ValueError(f'no shape is called "{" ".join(sorted(unknown))}": "all", "short", or names of docs/support.md')
+        raise ValueError(f'no shape is called "{" ".join(sorted(unknown))}": "all", "short", or names as in support.md')
     return tuple(shape for shape in ALL if shape.name in names)
