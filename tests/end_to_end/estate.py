@@ -233,6 +233,8 @@ def staged(folder: Path) -> Iterator[Stage]:
         for process in inventory.processes(folder):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+        for console in stage.source.rglob("console.log"):  # what a machine said last outlives it
+            console.replace(stage.folder / f"console-{console.parent.name}.log")
         for big in (stage.source, Folders(stage.local).azurite, Folders(stage.local).disks):
             shutil.rmtree(big, ignore_errors=True)
 
