@@ -90,7 +90,8 @@ class Stage:
             **({"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}),
         )
         if result.returncode not in codes:
-            said = f"{result.stdout[-6000:]}\n{result.stderr[-6000:]}".strip()
+            errors = [line for line in result.stdout.splitlines() if '"severity":"error"' in line]  # Pulumi's events
+            said = "\n".join([*errors, result.stdout[-6000:], result.stderr[-6000:]]).strip()
             raise CommandFailed(f"`{' '.join(command)}` ended with {result.returncode}:\n{said}")
         return result.stdout
 

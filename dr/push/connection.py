@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 import paramiko
 
 from dr.compile.blueprint import ProtectionBlueprint
-from dr.errors import Refused, RunFailed
+from dr.errors import Refused, RunFailed, Unreachable
 from dr.push.credentials import Secrets
 from dr.push.login import AUTHENTICATION_SECONDS, CONNECT_SECONDS, Hop, hops, logged_in, translated
 from dr.target.references import described
 
-COMMAND_SECONDS = 60.0
+COMMAND_SECONDS = 180.0  # a starved server is slow, and giving up leaves half an installation
 OUTPUT_LIMIT_BYTES = 1 << 20  # well below the window of 2 MiB, so that nobody waits for an unread stream
 SCRIPT_HEAD = 'export LC_ALL=C PATH="/usr/sbin:/usr/bin:/sbin:/bin:$PATH"; umask 077; '
 SUDO = "sudo -n -- "
@@ -112,7 +112,15 @@ class Connection:
         asking = prefix == SUDO_ASKING
         command = f"{prefix}/bin/sh -c {shlex.quote((MARK_BEGIN if asking else '') + SCRIPT_HEAD + script)}"
         with translated(self._hop):
-            return self._exchange(command, stdin, time.monotonic() + seconds, asking=asking)
+            try:
+                return self._exchange(command, stdin, time.monotonic() + seconds, asking=asking)
+            except TimeoutError as error:
+                raise Unreachable(
+                    f"{self._hop.where}: SSH gives no answer in time: a command was not done after {seconds:.0f} s",
+                    code="ssh-timeout",
+                    remedy="see whether the server is overloaded or the connection broken, then run the same command "
+                    "again; it continues where it was",
+                ) from error
 
     def _exchange(self, command: str, stdin: bytes, deadline: float, *, asking: bool) -> Answer:
         transport = self._client.get_transport()

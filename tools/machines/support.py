@@ -34,8 +34,8 @@ Debian, every firmware and every file system.
 
 BIOS servers have an MBR label, UEFI servers a GPT and an EFI system partition. *Replication* is from the end of
 `pulumi up` to the complete replica, *boot* from the VM's start to its passed health check. Both are rounded up to tens
-of seconds and were taken with up to {len(SHORT)} machines side by side on two cores that emulate their processors:
-they show that nothing hangs, not how fast it is.
+of seconds and were taken with three machines side by side on two cores that emulate their processors, and other work
+beside them: they show that nothing hangs, not how fast it is.
 
 | server | Debian | kernel | Python | firmware | layout | file system | result | replication | boot | last run |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
