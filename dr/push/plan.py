@@ -28,7 +28,7 @@ from dr.push.layout import temporary
 from dr.push.presence import Presence
 
 UPLOAD_SECONDS = 600.0
-STOP_SECONDS = unit.STOP_SECONDS + 60.0
+STOP_SECONDS = unit.STOP_SECONDS + COMMAND_SECONDS
 BUFFER_BYTES = 32 << 20
 
 
