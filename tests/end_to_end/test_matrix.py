@@ -82,7 +82,7 @@ def test_a_point_is_what_all_disks_held(fleet: Fleet, known: dict[str, compare.S
         known[name] = compare.shop_state("127.0.0.1", estate.source.port(SHOP_PORT))
         pictures = [tmp_path / f"{name}-{index}.raw" for index in range(len(estate.source.drives))]
         point = estate.server.pictured_point(pictures, print)
-        estate.source.kill()  # its site burns; nothing newer than the picture comes
+        estate.source.kill()  # nothing newer than the picture comes
         assert estate.differing_chunks(point, *pictures) == [], name
         for picture in pictures:
             picture.unlink()

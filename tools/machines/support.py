@@ -13,17 +13,17 @@ from tools.machines.shape import ALL, SHORT, Shape
 _HEAD = f"""# What has been protected, replicated, failed over and booted
 
 Written by `make prove-matrix`; do not edit. Each row is a virtual machine that plays a physical server and was laid out
-by its own Debian's tools. All its way, from the first byte to the fire, it ran and took orders in its shop:
+by its own Debian's tools. From the first byte that was sent until it was killed, its shop took orders:
 
 1. `pulumi up` put the agent on it, and its replica became complete;
 2. a recovery point was made: equal, chunk by chunk, to a picture that QEMU took of all its disks at that instant;
-3. its site burnt, and `dr failover` started it from that point on target local;
+3. it was killed, and `dr failover` started it from that point on target local;
 4. it answered its health check and held every order from before the point, and nothing else in their place; asked over
    SSH, it had the kernel, Python, firmware, layout and root file system of its row. Then its row was written.
 
-`make ci` does the same with the first {len(SHORT)} rows, which hold every value at least once. The {len(ALL)} rows
-are not all combinations: every Debian is there with every firmware and every file system, and every layout with every
-Debian, every firmware and every file system.
+`make ci` does the same with the first {len(SHORT)} rows, which hold every value at least once. There are {len(ALL)}
+shapes, which are not all combinations: every Debian with every firmware and every file system, and every layout with
+every Debian, every firmware and every file system.
 
 | layout | the root lies on |
 | --- | --- |
