@@ -24,8 +24,8 @@ from agent.identity import other_disks, other_machine
 from agent.link import Link, Tls
 from agent.native import provide_lz4
 from agent.reasons import REMEDIES, Reason, of_error, reason
-from agent.undumpable import forbid_dumps
 from dr.errors import Conflict, LifeboatError, NotFound, PrerequisiteMissing
+from dr.undumpable import forbid_dumps
 
 CONFIG = "/etc/lifeboat/agent.json"
 STACK_BYTES = 512 << 10  # memory is locked, and eight default stacks would be 64 MiB of it

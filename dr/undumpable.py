@@ -1,4 +1,7 @@
-"""Keeps a process's memory, which holds keys and passphrases, out of core files and of others' debuggers."""
+"""Keeps a process's memory, which holds keys and passphrases, out of core files and of others' debuggers.
+
+Runs on Python 3.9: the agent shares it.
+"""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+_SERVE = "start it (`dr serve`) and open the way; the agent tries on"
 _OLD = "a source without one is too old for the agent"
 
 # code -> (blocks, what it means, remedy)
@@ -127,12 +128,12 @@ CATALOGUE: Mapping[str, tuple[bool, str, str]] = {
     "configuration-server-unreachable": (
         False,
         "the server cannot reach the configuration server now",
-        "start it (`dr serve`) and open the way; the agent tries on",
+        _SERVE,
     ),
     "process-server-unreachable": (
         False,
         "the server cannot reach a process server now",
-        "start it (`dr serve`) and open the way; the agent tries on",
+        _SERVE,
     ),
     "hardware-unnamed": (
         False,

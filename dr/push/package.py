@@ -1,7 +1,7 @@
-"""Builds the agent's package: one reproducible `.pyz` with the agent, the journal, the chunk, the errors and lz4.
+"""Builds the agent's package: one reproducible `.pyz` with the agent, what it shares with us, and lz4.
 
     __main__.py                     starts `agent.main`
-    agent/…  dr/__init__.py  dr/chunk.py  dr/errors.py  dr/journal/…
+    agent/…  dr/__init__.py  dr/chunk.py  dr/errors.py  dr/undumpable.py  dr/journal/…
     wheels/cpXY-MACHINE/lz4/…       lz4's block module for each Python and machine; `agent/native.py` unpacks one
 
 The same inputs give the same bytes: sorted names, one fixed time, fixed modes, no compiled Python. Reads `agent/` as
@@ -76,8 +76,8 @@ def build_package(output: Path) -> str:
 
 def _sources(checkout: Path) -> Iterator[tuple[str, bytes]]:
     yield "__main__.py", MAIN
-    for path in (checkout / "dr/__init__.py", checkout / "dr/chunk.py", checkout / "dr/errors.py"):
-        yield path.relative_to(checkout).as_posix(), path.read_bytes()
+    for name in ("__init__", "chunk", "errors", "undumpable"):
+        yield f"dr/{name}.py", (checkout / f"dr/{name}.py").read_bytes()
     for folder in ("agent", "dr/journal"):
         for path in sorted((checkout / folder).glob("*.py")):
             if path.name != "__main__.py":

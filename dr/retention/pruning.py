@@ -5,7 +5,7 @@ Rules, each against half a point or a lost one:
   which chose the point in the same minute still finds them and then holds them.
 - A snapshot is deleted only when no manifest has named it for `LOOSE`, by the record of the passes, when no run names
   it, and when a newer whole point of its server exists. (The writer makes snapshots first and the manifest last, and
-  gives a cut up that took longer than `dr.vault.replica` allows.)
+  gives a cut up that took longer than `dr.vault.cutting` allows.)
 - What is left of a server that left goes only in a pass that found no manifest and leaves no snapshot.
 - List, runs and pins are read again for each server, after its points and right before its deletions.
 - All times are the store's and stand in retention's own record (`dr.retention.record`); site.json's decide nothing.

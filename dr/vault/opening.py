@@ -203,6 +203,17 @@ def read_ranges(
             yield offset, store.read(container, blob, offset, size, snapshot=snapshot)
 
 
+def position_of(store: BlobStore, server: str, disk: str, protection_epoch: int) -> int:
+    """Return the position that the pages of one disk claim. `NotFound`."""
+    return claimed_position(store.info(names.REPLICAS, names.replica_blob(server, disk)).metadata, protection_epoch)
+
+
+def position_before(store: BlobStore, server: str, claim: Claim, protection_epoch: int) -> int:
+    """Return the position that all disks had that were written until now; one that joins begins there."""
+    there = (disk for disk in claim.before if exists(store, names.replica_blob(server, disk)))
+    return min((position_of(store, server, disk, protection_epoch) for disk in there), default=0)
+
+
 def claimed_position(metadata: Mapping[str, str], protection_epoch: int) -> int:
     """Return the position that a replica claims; positions of an earlier protection epoch count as 0."""
     if int(metadata.get("protection_epoch", "0")) != protection_epoch:

@@ -8,8 +8,8 @@ Rules, each of which a crash test defends:
   failed batch that is still on its way can then do no harm), the positions are compared, the digests read again.
 - A store that went back is noticed by the ETag that the last change of each VHD returned, before every batch and in
   every snapshot that becomes a point; after that this writer refuses to go on (`store-went-back`).
-- `cut` needs a table without unknown entries; snapshots of all disks come first, the manifest last and create-only.
-  A crash before the manifest leaves snapshots that no manifest names; they are no recovery point.
+- `cut` needs a table without unknown entries; snapshots of all disks come first, the manifest last (`Cutting`). A
+  crash before the manifest leaves snapshots that no manifest names; they are no recovery point.
 
 | state | means | next |
 | --- | --- | --- |
@@ -23,29 +23,27 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum
 from functools import partial
 from typing import Any, Self, TypeVar
 
 from dr.compile import names
-from dr.errors import Conflict, NotFound, Refused, Unreachable
+from dr.errors import Conflict, NotFound, Refused
 from dr.vault import fitting, opening
-from dr.vault import manifest as manifests
 from dr.vault.batch import Change, DiskSpec, Write, extents, plan_batch
+from dr.vault.cutting import Cutting
 from dr.vault.digests import UNKNOWN, DigestTable
-from dr.vault.drafting import Origin, draft_manifest, point_exists
-from dr.vault.manifest import DiskPoint, Manifest
+from dr.vault.drafting import Origin
+from dr.vault.manifest import Manifest
+from dr.vault.sending import run_all, store_extent
 from dr.vault.store import BlobStore
 
 __all__ = ["DiskSpec", "ReplicaSet", "Write"]
 
 THREADS = 8
-# A snapshot that no manifest names is removed after an hour; a writer that slept in between must not name it then.
-CUT_LIMIT = timedelta(minutes=30)
 T = TypeVar("T")
 Clock = Callable[[], datetime]
 
@@ -59,6 +57,8 @@ class _State(Enum):
 
 class ReplicaSet:
     """All disks of one server, opened for writing. Methods are serialised; share one instance, never two."""
+
+    _cutting: Cutting
 
     def __init__(
         self,
@@ -84,7 +84,6 @@ class ReplicaSet:
         self._positions: dict[str, int] = {}
         self._etags: dict[str, str] = {}
         self._attempted = -1  # the position that a failed batch may have left in the store
-        self._attempted_manifest: tuple[str, bytes] | None = None
 
     @classmethod
     def open(
@@ -162,29 +161,17 @@ class ReplicaSet:
         with self._lock:
             self._make_ready()
             self._check_sequence(sequence)
-            if self.unknown_chunks:
-                raise Conflict(
-                    f"{self.server}: {self.unknown_chunks} chunks have no digest, so no point can be claimed",
-                    code="digests-unknown",
-                    remedy="send these chunks again (a resync)",
-                )
-            draft = self._draft(cut_info, sequence)
-            kept = self._kept_manifest(draft)
+            draft = self._cutting.draft(cut_info, self._tables, sequence=sequence, now=self._clock())
+            kept = self._cutting.kept(draft)
             if kept is not None:
                 self._finish_cut(sequence)
                 return kept
             begun = self._clock()
             with self._changing():
-                point = self._with_snapshots(draft)
+                point = self._cutting.with_snapshots(draft, self._snapshots())
                 opening.confirm_writer(self._store, self.server, self._claim)
-                if self._clock() - begun > CUT_LIMIT:
-                    raise Unreachable(
-                        f"{self.server}: the snapshots of point {draft.number} took more than {CUT_LIMIT}",
-                        code="store-unavailable",
-                        remedy="nothing is lost; the point is cut again",
-                    )
-            self._attempted_manifest = (point.blob, manifests.to_bytes(point))
-            self._put_manifest(*self._attempted_manifest)
+                self._cutting.refuse_late(draft, self._clock() - begun)
+            self._cutting.put(point)
             self._finish_cut(sequence)
             return point
 
@@ -244,13 +231,16 @@ class ReplicaSet:
             "facts": self._facts,
         }
         self._claim = opening.claim_writer(self._store, self.server, document)
+        origin = Origin(self.server, self._site, self.protection_epoch, self.writer_epoch, self._facts)
+        self._cutting = Cutting(self._store, origin, self.disks)
         for disk in self.disks:
             opening.create_missing(self._store, self.server, disk, self._metadata(disk, 0))
         for blob in self._blobs():
             self._leases[blob] = opening.take_lease(self._store, self.server, blob)
         opening.confirm_writer(self._store, self.server, self._claim)
         with self._changing():
-            now, shared = self._clock(), self._position_before()
+            now = self._clock()
+            shared = opening.position_before(self._store, self.server, self._claim, self.protection_epoch)
             for disk in self.disks:
                 table_lease, vhd_lease = self._leases[self._digests(disk)], self._leases[self._vhd(disk)]
                 fitting.grow(self._store, self.server, disk, table_lease=table_lease, vhd_lease=vhd_lease)
@@ -260,20 +250,8 @@ class ReplicaSet:
                     self._forget(disk)
                     self._stamp(disk, shared)
                 else:
-                    self._stamp(disk, self._claimed(disk.name))
+                    self._stamp(disk, opening.position_of(self._store, self.server, disk.name, self.protection_epoch))
             self._state = _State.READY
-
-    def _position_before(self) -> int:
-        """Return the position that all disks had that were written until now; one that joins begins there."""
-        there = (name for name in self._claim.before if opening.exists(self._store, self._blob_of(name)))
-        return min((self._claimed(name) for name in there), default=0)
-
-    def _claimed(self, disk: str) -> int:
-        found = self._store.info(names.REPLICAS, self._blob_of(disk)).metadata
-        return opening.claimed_position(found, self.protection_epoch)
-
-    def _blob_of(self, disk: str) -> str:
-        return names.replica_blob(self.server, disk)
 
     def _forget(self, *disks: DiskSpec) -> None:
         """Make every digest of these disks unknown, durably."""
@@ -347,18 +325,12 @@ class ReplicaSet:
         self._store_digests(changes)
 
     def _write_pages(self, changes: Mapping[str, Mapping[int, Change]]) -> None:
-        calls: list[Callable[[], object]] = []
-        for disk, chunks in changes.items():
-            blob = names.replica_blob(self.server, disk)
-            lease = self._leases[blob]
-            for extent in extents(chunks, self._tables[disk].size_bytes):
-                if extent.data is None:
-                    call = self._store.clear_pages
-                    calls.append(partial(call, names.REPLICAS, blob, extent.offset, extent.length, lease=lease))
-                else:
-                    write = self._store.write_pages
-                    calls.append(partial(write, names.REPLICAS, blob, extent.offset, extent.data, lease=lease))
-        self._parallel(calls)
+        self._parallel(
+            partial(store_extent, self._store, blob, extent, lease=self._leases[blob])
+            for disk, chunks in changes.items()
+            for blob in [names.replica_blob(self.server, disk)]
+            for extent in extents(chunks, self._tables[disk].size_bytes)
+        )
 
     def _write_digests(self, changes: Mapping[str, Mapping[int, Change]]) -> None:
         for disk, chunks in changes.items():
@@ -380,8 +352,7 @@ class ReplicaSet:
         self._parallel(partial(self._stamp, disk, sequence) for disk in self.disks)
 
     def _stamp(self, disk: DiskSpec, sequence: int) -> None:
-        blob = self._vhd(disk)
-        metadata = self._metadata(disk, sequence)
+        blob, metadata = self._vhd(disk), self._metadata(disk, sequence)
         etag = self._store.set_metadata(names.REPLICAS, blob, metadata, lease=self._leases[blob])
         self._positions[disk.name], self._etags[disk.name] = sequence, etag
 
@@ -401,65 +372,22 @@ class ReplicaSet:
 
     # Recovery points
 
-    def _draft(self, cut: Mapping[str, Any], sequence: int) -> Manifest:
-        return draft_manifest(
-            Origin(self.server, self._site, self.protection_epoch, self.writer_epoch, self._facts),
-            cut,
-            sequence=sequence,
-            now=self._clock(),
-            disks=[self._disk_point(disk, "-", "-") for disk in self.disks],
-        )
-
-    def _disk_point(self, disk: DiskSpec, snapshot: str, digests_snapshot: str) -> DiskPoint:
-        return DiskPoint(
-            name=disk.name,
-            size_bytes=disk.size_bytes,
-            blob=self._vhd(disk),
-            snapshot=snapshot,
-            digests_blob=self._digests(disk),
-            digests_snapshot=digests_snapshot,
-            merkle_root=self._tables[disk.name].merkle_root(),
-        )
-
-    def _kept_manifest(self, draft: Manifest) -> Manifest | None:
-        """Return the point when an earlier call of ours wrote it and lost the answer. `Conflict` `point-exists`."""
-        try:
-            content, _ = self._store.get(names.MANIFESTS, draft.blob)
-        except NotFound:
-            return None
-        if self._attempted_manifest == (draft.blob, content):
-            return manifests.from_bytes(content, draft.blob)
-        raise point_exists(draft.blob)
-
-    def _with_snapshots(self, draft: Manifest) -> Manifest:
+    def _snapshots(self) -> dict[str, str]:
         blobs = self._blobs()
         calls = [partial(self._store.snapshot, names.REPLICAS, blob, lease=self._leases[blob]) for blob in blobs]
         taken = dict(zip(blobs, self._parallel(calls), strict=True))
         self._parallel(partial(self._compare_etag, disk) for disk in self.disks)
-        # A store that went back in between may have forgotten the snapshots themselves.
-        there = {(e.name, e.snapshot) for e in self._store.inventory(names.REPLICAS, f"{self.server}/")}
-        if missing := set(taken.items()) - there:
-            raise NotFound(f"the snapshots {sorted(missing)} are gone")
-        points = (self._disk_point(disk, taken[self._vhd(disk)], taken[self._digests(disk)]) for disk in self.disks)
-        return replace(draft, disks=tuple(points))
-
-    def _put_manifest(self, blob: str, content: bytes) -> None:
-        try:
-            self._store.put(names.MANIFESTS, blob, content, if_absent=True)
-        except Conflict as err:
-            # A retried request may meet its own first attempt; the snapshots' ids make the content unique.
-            if self._store.get(names.MANIFESTS, blob)[0] != content:
-                raise point_exists(blob) from err
+        return taken
 
     def _finish_cut(self, sequence: int) -> None:
         with self._changing():
             self._claim_position(sequence)
-        self._attempted_manifest = None
+        self._cutting.done()
 
     # Names and threads
 
     def _vhd(self, disk: DiskSpec) -> str:
-        return self._blob_of(disk.name)
+        return names.replica_blob(self.server, disk.name)
 
     def _digests(self, disk: DiskSpec) -> str:
         return names.digests_blob(self.server, disk.name)
@@ -468,14 +396,4 @@ class ReplicaSet:
         return [blob for disk in self.disks for blob in (self._vhd(disk), self._digests(disk))]
 
     def _parallel(self, calls: Iterable[Callable[[], T]]) -> list[T]:
-        """Run all calls in the pool and return their results; after a failure none of them is still running."""
-        running = [self._threads.submit(call) for call in calls]
-        wait(running, return_when=FIRST_EXCEPTION)
-        for future in running:
-            future.cancel()
-        wait(running)
-        failures = [error for f in running if not f.cancelled() and (error := f.exception()) is not None]
-        if failures:
-            # A lost lease explains the others, so it is the one to tell.
-            raise next((error for error in failures if isinstance(error, Conflict)), failures[0])
-        return [future.result() for future in running]
+        return run_all(self._threads, calls)

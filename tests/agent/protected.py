@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import secrets
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -65,6 +66,12 @@ class LoopDisk:
 
     def close(self) -> None:
         subprocess.run(["losetup", "--detach", self.device], check=True)
+
+
+def fill(disk: LoopDisk, chunks: Iterable[int], tag: object = 0) -> None:
+    """Write each of the chunks, with content that `tag` and the chunk's number alone decide."""
+    for chunk in chunks:
+        disk.write(chunk * CHUNK, random.Random(f"{tag}/{chunk}").randbytes(CHUNK))
 
 
 class Home(Protocol):

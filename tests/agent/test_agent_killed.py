@@ -13,15 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.protected import CHUNK, MIB, LoopDisk, Protected, wait_for
+from tests.agent.protected import CHUNK, MIB, LoopDisk, Protected, fill, wait_for
 from tests.agent.whole_site import Site
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
-
-
-def fill(disk: LoopDisk, chunks: range, tag: str) -> None:
-    for chunk in chunks:
-        disk.write(chunk * CHUNK, random.Random(f"{tag}/{chunk}").randbytes(CHUNK))
 
 
 class WriteOnce:

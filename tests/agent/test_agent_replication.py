@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
-from tests.agent.protected import CHUNK, MIB, LoopDisk, Protected
+from tests.agent.protected import CHUNK, MIB, Protected, fill
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
-
-
-def fill(disk: LoopDisk, chunks: range, tag: int = 0) -> None:
-    for chunk in chunks:
-        disk.write(chunk * CHUNK, random.Random(f"{tag}/{chunk}").randbytes(CHUNK))
 
 
 def test_initial_replication_then_deltas(protected: Protected) -> None:

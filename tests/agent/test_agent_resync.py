@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from pathlib import Path
 
@@ -11,15 +10,10 @@ import pytest
 from agent.control import HEARTBEAT_SECONDS
 from agent.state import Positions
 from dr.model import Traffic, TrafficWindow
-from tests.agent.protected import CHUNK, MIB, LoopDisk, Protected, wait_for
+from tests.agent.protected import CHUNK, MIB, Protected, fill, wait_for
 from tests.agent.whole_site import Site
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
-
-
-def fill(disk: LoopDisk, chunks: range, tag: str) -> None:
-    for chunk in chunks:
-        disk.write(chunk * CHUNK, random.Random(f"{tag}/{chunk}").randbytes(CHUNK))
 
 
 def remove_the_tracer(protected: Protected) -> None:

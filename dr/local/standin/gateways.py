@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dr.local.standin.kinds import Cloud, Kind, Values, azure_error, existing, user_of
+from dr.local.standin.kinds import Cloud, Judged, Kind, Values, azure_error, existing, user_of
 from dr.local.standin.managed_subnets import BASTION, GATEWAY
 from dr.local.standin.network import Subnet
 from dr.local.standin.outbound import free_standard_address
@@ -13,7 +13,7 @@ from dr.local.standin.records import Record
 _NETWORK = "/resourceGroups/{resourceGroupName}/providers/Microsoft.Network"
 
 
-class _InSubnet(Kind):
+class _InSubnet(Judged):
     """A service that Azure puts into a subnet kept for it, with a public address of its own."""
 
     subnet_name: str
@@ -33,9 +33,6 @@ class _InSubnet(Kind):
                 raise azure_error("SubnetInUse", f"{subnet.id} already has {user.id}")
             address = _id(configuration, "publicIPAddress")
             free_standard_address(cloud, address, str(inputs.get("location", "")), resource_id)
-
-    def refuse_update(self, cloud: Cloud, record: Record, inputs: Values) -> None:
-        self.refuse_create(cloud, record.id, inputs)
 
     def _excludes(self, other: Record, inputs: Values) -> bool:
         """Say whether another service of this type in the subnet keeps this one out."""
@@ -73,7 +70,7 @@ class Gateway(_InSubnet):
         return other.inputs.get("gatewayType") == inputs.get("gatewayType")
 
 
-class Peer(Kind):
+class Peer(Judged):
     resource_type = "azure-native:network:LocalNetworkGateway"
     arm_type = "Microsoft.Network/localNetworkGateways"
     path = f"{_NETWORK}/localNetworkGateways/{{localNetworkGatewayName}}"
@@ -82,9 +79,6 @@ class Peer(Kind):
     def refuse_create(self, cloud: Cloud, resource_id: str, inputs: Values) -> None:
         if not inputs.get("gatewayIpAddress") and not inputs.get("fqdn"):
             raise azure_error("InvalidParameter", f"{resource_id} has neither gatewayIpAddress nor fqdn")
-
-    def refuse_update(self, cloud: Cloud, record: Record, inputs: Values) -> None:
-        self.refuse_create(cloud, record.id, inputs)
 
     def refuse_delete(self, cloud: Cloud, record: Record) -> None:
         for connection in _connections(cloud, record):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from dr.local.standin.kinds import Cloud, Kind, Values, azure_error
+from dr.local.standin.kinds import Cloud, Extension, Kind, Values, azure_error
 from dr.local.standin.records import Record
 
 LOCK_TYPE = "azure-native:authorization:ManagementLockByScope"
@@ -39,22 +39,11 @@ class RecoveryVault(Kind):
         return {**outputs, "properties": {**record.inputs.get("properties", {}), "provisioningState": "Succeeded"}}
 
 
-class ManagementLock(Kind):
+class ManagementLock(Extension):
     resource_type = LOCK_TYPE
     arm_type = "Microsoft.Authorization/locks"
     path = "/{scope}/providers/Microsoft.Authorization/locks/{lockName}"
     name_input = "lockName"
-    also_replacing = ()
-
-    def resource_id(self, inputs: Values) -> str:
-        return f"/{str(inputs['scope']).strip('/')}/providers/Microsoft.Authorization/locks/{inputs['lockName']}"
-
-    def parent_id(self, inputs: Values) -> str | None:
-        scope = str(inputs["scope"]).strip("/")
-        return None if scope.lower().count("/") == 1 else f"/{scope}"
-
-    def visible(self, inputs: Values) -> dict[str, Any]:
-        return {key: value for key, value in inputs.items() if key not in self.path_inputs()}
 
 
 def locks_over(cloud: Cloud, resource_id: str) -> Iterator[Record]:

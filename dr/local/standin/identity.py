@@ -4,9 +4,9 @@ target local the same table is signatures (`dr.target.access`)."""
 from __future__ import annotations
 
 import uuid
-from typing import Any, ClassVar
+from typing import Any
 
-from dr.local.standin.kinds import Cloud, Kind, Values, Voice, azure_error
+from dr.local.standin.kinds import Cloud, Extension, Kind, Values, Voice, azure_error
 from dr.local.standin.records import Record
 
 _MADE_UP = uuid.UUID("4d1f7b2a-7f5e-4b8f-9c56-3f0b1c2d3e4f")
@@ -27,29 +27,13 @@ class UserAssignedIdentity(Kind):
         return {**self.outputs(record), **made, "tenantId": str(uuid.UUID(int=0))}
 
 
-class _Scoped(Kind):
-    """What hangs on any scope: a group, an account, a container."""
-
-    also_replacing: ClassVar[tuple[str, ...]] = ()
+class _Scoped(Extension):
     name_pattern = _GUID
-    segment: ClassVar[str]
-
-    def resource_id(self, inputs: Values) -> str:
-        scope = str(inputs["scope"]).strip("/")
-        return f"/{scope}/providers/Microsoft.Authorization/{self.segment}/{inputs[self.name_input]}"
-
-    def parent_id(self, inputs: Values) -> str | None:
-        scope = str(inputs["scope"]).strip("/")
-        return None if scope.lower().count("/") == 1 else f"/{scope}"
-
-    def visible(self, inputs: Values) -> dict[str, Any]:
-        return {key: value for key, value in inputs.items() if key not in self.path_inputs()}
 
 
 class RoleDefinition(_Scoped):
     resource_type = "azure-native:authorization:RoleDefinition"
     arm_type = "Microsoft.Authorization/roleDefinitions"
-    segment = "roleDefinitions"
     path = "/{scope}/providers/Microsoft.Authorization/roleDefinitions/{roleDefinitionId}"
     name_input = "roleDefinitionId"
 
@@ -75,7 +59,6 @@ class RoleDefinition(_Scoped):
 class RoleAssignment(_Scoped):
     resource_type = "azure-native:authorization:RoleAssignment"
     arm_type = "Microsoft.Authorization/roleAssignments"
-    segment = "roleAssignments"
     path = "/{scope}/providers/Microsoft.Authorization/roleAssignments/{roleAssignmentName}"
     name_input = "roleAssignmentName"
     also_replacing = ("principalId", "roleDefinitionId")

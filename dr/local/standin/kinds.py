@@ -138,6 +138,30 @@ class Kind:
         return {key: value for key, value in inputs.items() if key not in self.secrets}
 
 
+class Judged(Kind):
+    """A kind whose inputs Azure judges alike when they are made and when they are changed."""
+
+    def refuse_update(self, cloud: Cloud, record: Record, inputs: Values) -> None:
+        self.refuse_create(cloud, record.id, inputs)
+
+
+class Extension(Kind):
+    """A kind that hangs on any scope (a subscription, a group, a resource), which is the first input of its path."""
+
+    also_replacing: ClassVar[tuple[str, ...]] = ()
+    tagged = False
+
+    def resource_id(self, inputs: Values) -> str:
+        return self.path.format_map({**inputs, self.path_inputs()[0]: self._scope(inputs)})
+
+    def parent_id(self, inputs: Values) -> str | None:
+        scope = self._scope(inputs)
+        return None if scope.count("/") == 1 else f"/{scope}"  # a subscription is always there
+
+    def _scope(self, inputs: Values) -> str:
+        return str(inputs[self.path_inputs()[0]]).strip("/")
+
+
 def existing(cloud: Cloud, resource_id: str, resource_type: str, needed_by: str) -> Record:
     """Return the record that another resource refers to. Azure's `InvalidResourceReference` when there is none."""
     record = cloud.records.find(resource_id)

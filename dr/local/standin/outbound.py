@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from dr.local.standin.kinds import Cloud, Kind, Values, Voice, azure_error, existing, same_location, user_of
+from dr.local.standin.kinds import Cloud, Judged, Kind, Values, Voice, azure_error, existing, same_location, user_of
 from dr.local.standin.records import Record
 
 _NETWORK = "/resourceGroups/{resourceGroupName}/providers/Microsoft.Network"
@@ -42,7 +42,7 @@ class PublicAddress(Kind):
             )
 
 
-class NatGateway(Kind):
+class NatGateway(Judged):
     resource_type = "azure-native:network:NatGateway"
     arm_type = "Microsoft.Network/natGateways"
     path = f"{_NETWORK}/natGateways/{{natGatewayName}}"
@@ -54,9 +54,6 @@ class NatGateway(Kind):
         minutes = int(inputs.get("idleTimeoutInMinutes") or 4)
         if not 4 <= minutes <= 120:
             raise azure_error("InvalidParameter", f"idleTimeoutInMinutes {minutes} of {resource_id} is not in 4..120")
-
-    def refuse_update(self, cloud: Cloud, record: Record, inputs: Values) -> None:
-        self.refuse_create(cloud, record.id, inputs)
 
     def refuse_delete(self, cloud: Cloud, record: Record) -> None:
         user = user_of(cloud, record.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from dr.local.standin.kinds import Cloud, Kind, Values, azure_error, existing
+from dr.local.standin.kinds import Cloud, Extension, Judged, Values, azure_error, existing
 from dr.local.standin.private_zones import refuse_region
 from dr.local.standin.records import Record
 
@@ -13,7 +13,7 @@ SHORT_NAME_LENGTH = 12
 NOTICES_MOST = 5
 
 
-class ActionGroup(Kind):
+class ActionGroup(Judged):
     resource_type = "azure-native:monitor:ActionGroup"
     arm_type = "Microsoft.Insights/actionGroups"
     path = f"{_INSIGHTS}/actionGroups/{{actionGroupName}}"
@@ -29,11 +29,8 @@ class ActionGroup(Kind):
         if len(set(names)) != len(names):
             raise azure_error("InvalidParameter", f"two receivers of {resource_id} have one name")
 
-    def refuse_update(self, cloud: Cloud, record: Record, inputs: Values) -> None:
-        self.refuse_create(cloud, record.id, inputs)
 
-
-class ActivityLogAlert(Kind):
+class ActivityLogAlert(Judged):
     resource_type = "azure-native:monitor:ActivityLogAlert"
     arm_type = "Microsoft.Insights/activityLogAlerts"
     path = f"{_INSIGHTS}/activityLogAlerts/{{activityLogAlertName}}"
@@ -47,11 +44,8 @@ class ActivityLogAlert(Kind):
         for action in inputs["actions"].get("actionGroups") or []:
             existing(cloud, str(action["actionGroupId"]), ActionGroup.resource_type, resource_id)
 
-    def refuse_update(self, cloud: Cloud, record: Record, inputs: Values) -> None:
-        self.refuse_create(cloud, record.id, inputs)
 
-
-class Workspace(Kind):
+class Workspace(Judged):
     resource_type = "azure-native:operationalinsights:Workspace"
     arm_type = "Microsoft.OperationalInsights/workspaces"
     path = "/resourceGroups/{resourceGroupName}/providers/Microsoft.OperationalInsights/workspaces/{workspaceName}"
@@ -63,24 +57,12 @@ class Workspace(Kind):
         if not 30 <= days <= 730:
             raise azure_error("InvalidParameter", f"retentionInDays {days} of {resource_id} is not in 30..730")
 
-    def refuse_update(self, cloud: Cloud, record: Record, inputs: Values) -> None:
-        self.refuse_create(cloud, record.id, inputs)
 
-
-class DiagnosticSetting(Kind):
+class DiagnosticSetting(Extension, Judged):
     resource_type = "azure-native:monitor:DiagnosticSetting"
     arm_type = "Microsoft.Insights/diagnosticSettings"
     path = "/{resourceUri}/providers/Microsoft.Insights/diagnosticSettings/{name}"
     name_input = "name"
-    also_replacing = ()
-    tagged = False
-
-    def resource_id(self, inputs: Values) -> str:
-        uri = str(inputs["resourceUri"]).strip("/")
-        return f"/{uri}/providers/Microsoft.Insights/diagnosticSettings/{inputs['name']}"
-
-    def parent_id(self, inputs: Values) -> str | None:
-        return f"/{str(inputs['resourceUri']).strip('/')}"
 
     def refuse_create(self, cloud: Cloud, resource_id: str, inputs: Values) -> None:
         if not inputs.get("logs") and not inputs.get("metrics"):
@@ -89,24 +71,12 @@ class DiagnosticSetting(Kind):
             raise azure_error("InvalidParameter", f"{resource_id} sends to nowhere")
         existing(cloud, str(inputs["workspaceId"]), Workspace.resource_type, resource_id)
 
-    def refuse_update(self, cloud: Cloud, record: Record, inputs: Values) -> None:
-        self.refuse_create(cloud, record.id, inputs)
 
-
-class Budget(Kind):
+class Budget(Extension):
     resource_type = "azure-native:consumption:Budget"
     arm_type = "Microsoft.Consumption/budgets"
     path = "/{scope}/providers/Microsoft.Consumption/budgets/{budgetName}"
     name_input = "budgetName"
-    also_replacing = ()
-    tagged = False
-
-    def resource_id(self, inputs: Values) -> str:
-        scope = str(inputs["scope"]).strip("/")
-        return f"/{scope}/providers/Microsoft.Consumption/budgets/{inputs['budgetName']}"
-
-    def parent_id(self, inputs: Values) -> str | None:
-        return f"/{str(inputs['scope']).strip('/')}"
 
     def refuse_create(self, cloud: Cloud, resource_id: str, inputs: Values) -> None:
         start = str(inputs["timePeriod"]["startDate"])
