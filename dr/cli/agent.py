@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dr.cli.naming import about, unknown_server
 from dr.cli.target import LOCAL, choose, locate, require_login, target_option
 from dr.durable import write_durably
 from dr.errors import NotFound, PrerequisiteMissing, Refused
@@ -103,7 +103,8 @@ def token(server: str, output: Path | None, as_json: bool) -> None:
     if output is None and (as_json or sys.stdout.isatty()):
         raise click.UsageError("a token is a secret: pipe it to the server, or name a file by --output")
     site = Folders.from_environment().site
-    known = settings.load(site / "config.json").servers
+    with about(server):
+        known = settings.load(site / "config.json").servers
     if server not in known:
         raise NotFound(
             f'no server "{server}" is protected by this site',
@@ -128,7 +129,8 @@ def log(server: str, target: str | None, as_json: bool) -> None:
     It is read from the state of the stack site-TARGET. The server's own journal has the same steps and those of a
     removal: journalctl -t lifeboat-install.
     """
-    entries = _entries(server, target)
+    with about(server):
+        entries = _entries(server, target)
     if as_json:
         click.echo(json.dumps({"server": server, "log": entries}))
         return
@@ -182,9 +184,7 @@ def _chosen(servers: Sequence[str], target: str | None) -> Mapping[str, Protecti
     declared = {each.server: each for each in compiler.site(place.declaration, place.subscription).protections}
     for name in servers:
         if name not in declared:
-            near = difflib.get_close_matches(name, declared, n=1)
-            hint = f' (did you mean "{near[0]}"?)' if near else ""
-            raise NotFound(f'no server "{name}" is declared{hint}', code="unknown-server", remedy="see `dr validate`")
+            raise unknown_server(name, declared)
     return {name: declared[name] for name in servers}
 
 

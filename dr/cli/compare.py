@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dr.cli.advance import progress
+from dr.cli.naming import about
 from dr.cli.resync import ask
 from dr.errors import Degraded, Unreachable
 from dr.plain import plain
@@ -40,7 +41,8 @@ def compare(server: str, *, wait: bool, as_json: bool) -> None:
     from dr.target.folders import Folders  # noqa: PLC0415
 
     client = SiteClient(Folders.from_environment().site)
-    request = client.request_verification(server)
+    with about(server):
+        request = client.request_verification(server)
     told = _wait_begun(client, server, request)
     if not as_json:
         click.echo(plain(f"{server}: the agent has begun to compare"))

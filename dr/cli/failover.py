@@ -56,7 +56,10 @@ def failover(
       dr failover shop --json | jq .rto_seconds
     """
     from dr.failover.run import Request, fail_over  # noqa: PLC0415 - loads the Azure SDK
+    from dr.vault.points import refuse_selector  # noqa: PLC0415 - as above
 
+    if selector is not None:
+        refuse_selector(selector, datetime.now(UTC))
     request = Request(plan, run, selector, source_may_be_alive, replace=yes)
     with _progress() as (say, report):
         result = fail_over(request, _surroundings(plan, target, say, report))

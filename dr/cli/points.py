@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dr.cli.naming import about
 from dr.cli.target import Chosen, choose, target_option
 from dr.errors import Corrupt, Degraded, LifeboatError, NotFound
 from dr.plain import plain
@@ -47,11 +48,14 @@ def points(server: str, *, selector: str | None, request: bool, target: str | No
       dr points shop1 --request
     """
     if request:
-        _request(server)
+        with about(server):
+            _request(server)
     chosen = choose(target)
-    store = _open_store(chosen)
+    with about(server):
+        store = _open_store(chosen)
     try:
-        found = _read(store, server)
+        with about(server):
+            found = _read(store, server)
         kept, unread = _kept(store, server)
         report = _report(server, chosen.target, found, kept, datetime.now(UTC))
         failure = _degraded(found) or unread

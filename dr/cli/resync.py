@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dr.cli.advance import progress
+from dr.cli.naming import about
 from dr.errors import NotFound, Unreachable
 from dr.plain import plain
 
@@ -40,7 +41,8 @@ def resync(server: str, *, wait: bool, as_json: bool) -> None:
     from dr.target.folders import Folders  # noqa: PLC0415
 
     client = SiteClient(Folders.from_environment().site)
-    request = client.request_resync(server)
+    with about(server):
+        request = client.request_resync(server)
     shown = _wait_begun(client, server, request)
     if not as_json:
         point = shown["newest_point"]

@@ -39,9 +39,9 @@ def put(name: str, replace: bool, target: str | None, as_json: bool) -> None:
       dr secret put shop1-sudo
       pass show shop1 | dr secret put shop1-sudo --replace
     """
-    from dr.target.secrets import KEY_VAULT_VARIABLE, key_store  # noqa: PLC0415 - loads cryptography
+    from dr.target.secrets import KEY_VAULT_VARIABLE, checked_name, key_store  # noqa: PLC0415 - loads cryptography
 
-    if name.startswith(OURS):
+    if checked_name(name).startswith(OURS):
         raise Refused(
             f'"{name}" is a name of the stacks\' own keys', code="secret-name-taken", remedy="choose another name"
         )

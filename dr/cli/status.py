@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dr.cli.naming import unknown_server
 from dr.cli.target import choose, target_option
-from dr.errors import Degraded, LifeboatError, NotFound
+from dr.errors import Degraded, LifeboatError
 from dr.plain import plain
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def ask(server: str | None, target: str | None) -> Document:
         return {**document, "servers": {}, "left": {server: document["left"][server]}}
     if server not in document["servers"]:
         known = ", ".join(document["servers"]) or "none yet"
-        raise NotFound(f'no server "{server}" is protected', remedy=f"protected are: {known}")
+        raise unknown_server(server, document["servers"], f"protected are: {known}")
     return {**document, "servers": {server: document["servers"][server]}, "left": {}}
 
 

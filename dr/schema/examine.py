@@ -131,7 +131,8 @@ def _kind(document: Document) -> tuple[str | None, list[Finding]]:
         return None, []
     meant_kind = closest(kind, KINDS) if isinstance(kind, str) else None
     found = quoted(kind) if isinstance(kind, str) else "a value that is no text"
-    message = f"unknown kind {found}; kinds are {', '.join(KINDS)}"
+    wrong = "the kind is left empty" if kind in (None, "") else f"unknown kind {found}"
+    message = f"{wrong}; kinds are {', '.join(KINDS)}"
     return meant_kind, [document.finding(("kind",), message, meant_kind)]
 
 

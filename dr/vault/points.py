@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ LATEST = "latest"
 LATEST_PROCESSED = "latest-processed"
 _THREADS = 8
 _SHOWN = 5
+_ID = re.compile(r"[a-z][a-z0-9-]*-[0-9]+-[0-9]+")  # as `dr.compile.names.point_id` makes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,16 @@ def list_points(store: BlobStore, server: str) -> list[Manifest]:
     return list(points.good)
 
 
+def refuse_selector(selector: str, now: datetime) -> None:
+    """Raise `Refused` `selector-invalid` for what selects no point of any vault: no word, no id, no time that came."""
+    if selector in {LATEST, LATEST_PROCESSED} or _ID.fullmatch(selector):
+        return
+    moment = _as_time(selector)
+    if moment is None:
+        raise _selects_nothing(selector, now)
+    _refuse_future(moment, now)
+
+
 def resolve(points: Sequence[Manifest], selector: str, now: datetime) -> Manifest:
     """Return the point that `selector` means: `latest`, `latest-processed`, an id, or a time (RFC 3339).
 
@@ -99,20 +111,28 @@ def resolve(points: Sequence[Manifest], selector: str, now: datetime) -> Manifes
         return _at(ordered, moment, now)
     if selector.startswith(f"{ordered[0].server}-"):
         raise NotFound(f'there is no recovery point "{selector}"', remedy=_existing(ordered))
-    raise Refused(
+    raise _selects_nothing(selector, now, _existing(ordered))
+
+
+def _selects_nothing(selector: str, now: datetime, existing: str = "`dr points SERVER` lists them") -> Refused:
+    return Refused(
         f'"{selector}" selects no recovery point',
         code="selector-invalid",
-        remedy=f"use latest, latest-processed, a time like {format_time(now)}, or an id; {_existing(ordered)}",
+        remedy=f"use latest, latest-processed, a time like {format_time(now)}, or an id; {existing}",
     )
 
 
-def _at(ordered: Sequence[Manifest], moment: datetime, now: datetime) -> Manifest:
+def _refuse_future(moment: datetime, now: datetime) -> None:
     if moment > now:
         raise Refused(
             f"{format_time(moment)} has not come yet: it is {format_time(now)}",
             code="selector-invalid",
             remedy="use latest for the newest point",
         )
+
+
+def _at(ordered: Sequence[Manifest], moment: datetime, now: datetime) -> Manifest:
+    _refuse_future(moment, now)
     for point in ordered:
         if point.cut_time <= moment:
             return point
