@@ -68,14 +68,14 @@ def destroy(name: str, *, word: str | None, target: str | None, as_json: bool) -
     variables = environment(chosen.target, folders, backend=backend_of(site, subscription))
     os.environ.update(variables)
     require_login(chosen.target)
-    there = ending.standing(site, subscription, lambda resource: exists(subscription, resource, folders))
-    # Whoever can't open the key store can't end a history, whatever else they may do.
-    keys = key_store(subscription, folders)
-    if there.keys:
-        keys.get(names.certificate_authority(site.name))
+    keys = key_store(subscription, folders)  # a missing passphrase is told before anything is asked
     own, binding = f"vault-{chosen.target}", binding_of(chosen.target, declaration)
     prepare_stack(own, project=CHECKOUT, environment=variables, binding=binding, folders=folders)
     stack = Engine(CHECKOUT, own, {**os.environ, ending.ENDING: name})
+    there = ending.standing(stack.state(), site, subscription, lambda each: exists(subscription, each, folders))
+    # Whoever can't open the key store can't end a history, whatever else they may do.
+    if there.keys:
+        keys.get(names.certificate_authority(site.name))
     others = [each for each in stack.listed() if each != own]
     ending.refuse_standing({each: Engine(CHECKOUT, each, os.environ).state() for each in others})
     if there.account:

@@ -64,6 +64,10 @@ class Keeper(ABC):
         self._faults[work] = fault, remedy
 
     @abstractmethod
+    def close(self) -> None:
+        """End what is under way."""
+
+    @abstractmethod
     def _renew(self) -> None:
         """Renew; blocks."""
 
@@ -109,6 +113,9 @@ class SiteKeeper(Keeper):
     async def keep(self) -> None:
         """Do nothing: the register is on this machine's disk."""
 
+    def close(self) -> None:
+        """Do nothing: nothing is under way between two calls."""
+
 
 class FarKeeper(Keeper):
     """On the machine of a process server alone."""
@@ -141,6 +148,12 @@ class FarKeeper(Keeper):
         if self._asking is None and time.monotonic() >= self._next_question:
             self._asking = asyncio.create_task(self._ask(self._known[0] if self._known else ""))
         return self._known and self._known[1]
+
+    def close(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+            # Nobody hears the answer any more, whatever it is.
+            self._asking.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
 
     async def _as_kept(self) -> tuple[str, frozenset[str]] | None:
         try:

@@ -98,6 +98,7 @@ class SiteServers:
                         await stop.wait()
         finally:
             await self._stop_servers()
+            self._keeper.close()
             (self._site / READY_FILE).unlink(missing_ok=True)
             lock.close()
             log.info("ended")

@@ -23,6 +23,7 @@ from dr.retention.pruning import is_selection
 from dr.vault.points import read_points, servers
 from dr.vault.store import BlobStore
 
+_KEYS, _ACCOUNT = "azure-native:keyvault:Vault", "azure-native:storage:StorageAccount"
 ENDING = "LIFEBOAT_ENDING_VAULT"  # the vault's program reads it (`stacks/dispatch.py`)
 
 
@@ -55,12 +56,26 @@ class Standing:
     account: bool
 
 
-def standing(site: Site, subscription: str, exists: Callable[[str], bool | None]) -> Standing:
-    """Return what is there of a site's vault; `exists` asks the target for one ARM id. Errors are those of `exists`."""
-    return Standing(
-        keys=bool(exists(names.key_vault_id(site, subscription))),
-        account=bool(exists(names.storage_account_id(site, subscription))),
-    )
+def standing(
+    deployment: Mapping[str, Any] | None, site: Site, subscription: str, exists: Callable[[str], bool | None]
+) -> Standing:
+    """Return what is there of a site's vault; `exists` asks the target for one ARM id.
+
+    Where it lies, the stack's state says; the declaration, which may have been edited, only of what is not in it.
+    Raises `Refused` `state-forgot`, and the errors of `exists`.
+    """
+    held = {str(resource["type"]): str(resource.get("id") or "") for resource in resources(deployment)}
+    keys = exists(held.get(_KEYS) or names.key_vault_id(site, subscription))
+    account = exists(held.get(_ACCOUNT) or names.storage_account_id(site, subscription))
+    if not held and (keys or account):
+        raise Refused(
+            f"the vault's stack holds nothing, and the vault of site {site.name} is there: its state was lost, or what "
+            "it retains was forgotten",
+            code="state-forgot",
+            remedy="bring the state back from an earlier version in the backend (`pulumi stack import`); then run this "
+            "command again",
+        )
+    return Standing(bool(keys), bool(account))
 
 
 def survey(stack: Destroyable, store: BlobStore | None) -> VaultLoss:

@@ -59,19 +59,51 @@ def put(fake: FakeAzure, resource: str) -> None:
     fake.resources[resource.lower()] = {"id": resource, "properties": {}}
 
 
+def held(*ids: str) -> dict[str, Any]:
+    """Return the state of a vault's stack that holds these of Key Vault and account, and a lock."""
+    kinds = {"vaults": "keyvault:Vault", "storageAccounts": "storage:StorageAccount"}
+    listed = [{"type": f"azure-native:{kinds[each.split('/')[-2]]}", "id": each} for each in ids]
+    return {"resources": [*listed, {"type": "azure-native:authorization:ManagementLockByScope", "id": "/lock"}]}
+
+
 def test_what_is_gone_in_azure_is_known_from_azure_and_nothing_is_asked_of_it(site: Site) -> None:
     fake = FakeAzure(SUBSCRIPTION)
+    keys, account = names.key_vault_id(site, SUBSCRIPTION), names.storage_account_id(site, SUBSCRIPTION)
     ask = partial(exists, SUBSCRIPTION, azure=fake.azure())
-    put(fake, names.key_vault_id(site, SUBSCRIPTION))
-    put(fake, names.storage_account_id(site, SUBSCRIPTION))
-    assert ending.standing(site, SUBSCRIPTION, ask) == ending.Standing(keys=True, account=True)
-    del fake.resources[names.key_vault_id(site, SUBSCRIPTION).lower()]
-    assert ending.standing(site, SUBSCRIPTION, ask) == ending.Standing(keys=False, account=True)
+    find = partial(ending.standing, held(keys, account), site, SUBSCRIPTION, ask)
+    put(fake, keys)
+    put(fake, account)
+    assert find() == ending.Standing(keys=True, account=True)
+    del fake.resources[keys.lower()]
+    assert find() == ending.Standing(keys=False, account=True)
     fake.resources.clear()  # and with it the resource group
-    assert ending.standing(site, SUBSCRIPTION, ask) == ending.Standing(keys=False, account=False)
+    assert find() == ending.Standing(keys=False, account=False)
     fake.silent = True
     with pytest.raises(Unreachable):
-        ending.standing(site, SUBSCRIPTION, ask)
+        find()
+
+
+def test_a_vault_that_lies_elsewhere_than_declared_is_found_by_the_state(site: Site) -> None:
+    """Whoever changed `resourceGroups.vault` must not be told that there is nothing to lose."""
+    there = [
+        each(site, SUBSCRIPTION).replace("rg-lifeboat", "rg-older")
+        for each in (names.key_vault_id, names.storage_account_id)
+    ]
+    assert ending.standing(held(*there), site, SUBSCRIPTION, there.__contains__) == ending.Standing(
+        keys=True, account=True
+    )
+
+
+@pytest.mark.parametrize("state", [None, {}, {"resources": [{"type": "pulumi:pulumi:Stack"}]}])
+def test_a_vault_that_the_state_has_forgotten_is_not_said_to_be_destroyed(
+    site: Site, state: Mapping[str, Any] | None
+) -> None:
+    """What is retained is forgotten by `pulumi destroy`, and stays."""
+    with pytest.raises(Refused) as refused:
+        ending.standing(state, site, SUBSCRIPTION, lambda _: True)
+    assert refused.value.code == "state-forgot" and "pulumi stack import" in refused.value.remedy
+    nothing = ending.standing(state, site, SUBSCRIPTION, lambda _: False)
+    assert nothing == ending.Standing(keys=False, account=False)
 
 
 def test_a_destruction_that_stopped_half_way_is_ended_by_a_second_call_without_an_up() -> None:

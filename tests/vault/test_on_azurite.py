@@ -49,7 +49,7 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
 
 @pytest.fixture
 def store(azurite: Azurite) -> Iterator[AzureBlobStore]:
-    store = azurite.open(answer_seconds=2)
+    store = azurite.open()
     yield store
     store.close()
 
