@@ -18,7 +18,6 @@ from tests.vault.test_replica import DISKS, assert_digests_are_true, content, cu
 OS, DATA = DISKS
 SIZES = [
     DATA.size_bytes + 512,  # within the same MiB: the footer stays where it is
-    DATA.size_bytes + CHUNK_BYTES,
     (1 << 20) + 512,  # the footer moves
     (2 << 20) + CHUNK_BYTES,  # the table needs another page
 ]
