@@ -33,12 +33,14 @@ MAX_BLOB_BYTES = 8 << 40  # a page blob's limit in Azure
 class Claim:
     """What `writer.json` says since we wrote it; the ETag proves that it is still ours.
 
-    `before` are the disks that the writer before had.
+    `before` are the disks that an earlier writer had, `joining` those of ours that it had not: until `settle` the file
+    names them, so that a crash does not make them disks of which something is known.
     """
 
     writer_epoch: int
     etag: str
     before: frozenset[str] = frozenset()
+    joining: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +61,27 @@ def claim_writer(store: BlobStore, server: str, document: Mapping[str, Any]) -> 
         content, etag = b"", ""
     older = _read_writer(content, blob) if content else {}
     check_successor(server, older, document)
-    epoch, before = int(older.get("writer_epoch", 0)) + 1, frozenset(fitting.sizes(older.get("disks", ())))
-    data = json.dumps({"writer_epoch": epoch, **document}, sort_keys=True).encode()
+    epoch = int(older.get("writer_epoch", 0)) + 1
+    before = frozenset(fitting.sizes(older.get("disks", ()))) - frozenset(older.get("joining", ()))
+    joining = frozenset(fitting.sizes(document["disks"])) - before if older else frozenset()
+    data = _to_bytes({"writer_epoch": epoch, **document, **({"joining": sorted(joining)} if joining else {})})
     try:
-        if content:
-            return Claim(epoch, store.put(names.REPLICAS, blob, data, if_match=etag), before)
-        return Claim(epoch, store.put(names.REPLICAS, blob, data, if_absent=True), before)
+        etag = store.put(names.REPLICAS, blob, data, if_absent=not content, if_match=etag or None)
     except Conflict as err:
         raise writer_changed(server) from err
+    return Claim(epoch, etag, before, joining)
+
+
+def settle(store: BlobStore, server: str, claim: Claim, document: Mapping[str, Any]) -> Claim:
+    """Say that the disks that join are settled, and return the claim without them. `Conflict` `writer-changed`."""
+    if not claim.joining:
+        return claim
+    data = _to_bytes({"writer_epoch": claim.writer_epoch, **document})
+    try:
+        etag = store.put(names.REPLICAS, names.writer_blob(server), data, if_match=claim.etag)
+    except Conflict as err:
+        raise writer_changed(server) from err
+    return Claim(claim.writer_epoch, etag)
 
 
 def check_successor(server: str, older: Mapping[str, Any], document: Mapping[str, Any]) -> None:
@@ -238,10 +253,15 @@ def _incomplete(server: str, missing: str) -> Corrupt:
     )
 
 
+def _to_bytes(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True).encode()
+
+
 def _read_writer(content: bytes, blob: str) -> dict[str, Any]:
     try:
         document = json.loads(content)
         fitting.sizes(document["disks"])
+        [str(name) for name in document.get("joining", ())]
         return {**document, "writer_epoch": int(document["writer_epoch"])}
     except (ValueError, KeyError, TypeError) as err:
         raise Corrupt(f"{blob} is not readable: {err}", code="replica-incomplete") from err

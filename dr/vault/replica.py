@@ -246,11 +246,12 @@ class ReplicaSet:
                 fitting.grow(self._store, self.server, disk, table_lease=table_lease, vhd_lease=vhd_lease)
                 opening.ensure_footer(self._store, self.server, disk, vhd_lease, now)
                 self._tables[disk.name] = opening.read_table(self._store, self.server, disk)
-                if self._claim.before and disk.name not in self._claim.before:
+                if disk.name in self._claim.joining:
                     self._forget(disk)
                     self._stamp(disk, shared)
                 else:
                     self._stamp(disk, opening.position_of(self._store, self.server, disk.name, self.protection_epoch))
+            self._claim = opening.settle(self._store, self.server, self._claim, document)
             self._state = _State.READY
 
     def _forget(self, *disks: DiskSpec) -> None:

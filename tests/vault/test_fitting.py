@@ -131,3 +131,51 @@ def test_a_disk_that_left_is_in_no_further_point_and_comes_back_unknown(store: M
     send_all(back, DATA)
     assert verify_point(store, back.cut(cut_info(3), back.sequence + 1)) == []
     back.close()
+
+
+LOGS = DiskSpec("logs", 2 << 20)
+
+
+def left_and_wrote_on(store: MemoryBlobStore) -> None:
+    """Disk `data` leaves, and the other one is written: what is stored of `data` is of an older time."""
+    replica = open_replica(store, disks=(OS,))
+    replica.apply([write("os", 2, content(9))], replica.sequence + 1)
+    replica.close()
+
+
+@pytest.mark.parametrize("fault", ["D", "A"])
+@pytest.mark.parametrize("comes", ["anew", "back"])
+def test_a_crash_at_every_step_of_joining_claims_nothing(comes: str, fault: str) -> None:
+    joins = LOGS if comes == "anew" else DATA
+    disks = (*DISKS, LOGS) if comes == "anew" else DISKS
+    for nth in range(100):
+        store = MemoryBlobStore()
+        replica = open_replica(store)
+        replica.apply([write("os", 1, content(1, 3)), write("data", 0, content(2, 3))], 4)
+        replica.cut(cut_info(1), 5)
+        replica.close()
+        if comes == "back":
+            left_and_wrote_on(store)
+        store.script("." * nth + fault)
+        try:
+            open_replica(store, disks=disks).close()
+            survived = True
+        except Unreachable:
+            survived = False
+        store.heal()
+        healed = open_replica(store, disks=disks)
+        assert healed.sequence == (5 if comes == "anew" else 6)
+        assert healed.unknown_chunks == -(-joins.size_bytes // CHUNK_BYTES)
+        with pytest.raises(Conflict) as nothing_claimed:
+            healed.cut(cut_info(2), healed.sequence + 1)
+        assert nothing_claimed.value.code == "digests-unknown"
+        send_all(healed, joins)
+        assert verify_point(store, healed.cut(cut_info(2), healed.sequence + 1)) == []
+        healed.close()
+        again = open_replica(store, disks=disks)
+        assert again.unknown_chunks == 0
+        again.close()
+        if survived:
+            assert nth > 5
+            return
+    pytest.fail("the script never ended")
