@@ -292,6 +292,8 @@ def test_a_plain_destroy_of_an_unprotected_vault_deletes_nothing(estate: Estate,
     assert sorted(path.name for path in estate.folders.resources.glob("*.json")) == before
     with closing(open_store(LOCAL_SUBSCRIPTION, ACCOUNT, estate.folders)) as store:
         assert list(store.list(names.RETENTION)) == [declared.BLOB]
+    code, document = dr(estate, "vault", "destroy", "--name", VAULT, "--yes", VAULT)
+    assert (code, document["error"]["code"]) == (6, "state-forgot"), "it is not said to be destroyed"
     (estate.project / "kept.json").write_text(kept)
     assert estate.pulumi("vault-local", "stack", "import", "--file", "kept.json").returncode == 0
     assert estate.run("vault-local", "preview") == []

@@ -102,6 +102,13 @@ def test_the_pages_say_what_the_stack_gives(public: Recorder) -> None:
     assert [where for role, where in rows if role == "Key Vault Secrets Officer"] == ["Key Vault of the vault stack"]
 
 
+def test_every_rule_of_the_service_has_its_source() -> None:
+    head, *rows = table(CHECKOUT / "docs/azure.md", "rule")
+    assert head == ["rule", "what follows here", "source"]
+    assert len(rows) > 20
+    assert [row for row in rows if len(row) != 3 or not all(row)] == []
+
+
 def table(page: Path, first: str) -> list[list[str]]:
     """Return the cells of the table of a page whose head begins so, without the line below the head."""
     lines = page.read_text().splitlines()
