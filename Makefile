@@ -11,8 +11,9 @@ export PATH := $(CURDIR)/.venv/bin:$(LIFEBOAT_CACHE)/pulumi-$(PULUMI_VERSION)/bi
 WORKERS ?= 2
 PYTEST := .venv/bin/python -m pytest -q -p no:cacheprovider
 
-.PHONY: help setup check lint quick test ci demo prove-tracking prove-matrix lock format clean
+.PHONY: help setup check lint quick test ci demo prove-tracking prove-matrix bench lock format clean
 DURATION ?= 60
+SIZE ?= full
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -47,6 +48,10 @@ ci: test ## test, and servers of six shapes that hold every value at least once
 
 prove-matrix: setup ## servers of all shapes (SHAPES=short or "NAME NAME"), failed over and booted; writes docs/support.md
 	LIFEBOAT_MATRIX="$(or $(SHAPES),all)" $(PYTEST) -m matrix --timeout 7200 tests/end_to_end/test_matrix.py
+
+bench: setup ## measure replication beside what a person would use instead; SIZE=short in minutes, writes nothing
+	@.venv/bin/python -m bench.tools
+	@.venv/bin/python -m bench --size $(SIZE)
 
 format: ## format all files
 	.venv/bin/ruff check --fix-only

@@ -11,6 +11,7 @@ import sys
 import click
 
 from dr.config_server.site import Roles, SiteServers
+from dr.freed_memory import keep_freed_memory
 from dr.target.folders import Folders
 from dr.undumpable import forbid_dumps
 
@@ -34,6 +35,7 @@ def serve() -> None:
 def run_servers(roles: Roles) -> None:
     """Serve until a signal; then end the process, even when a thread still waits for a store that is away."""
     forbid_dumps()
+    keep_freed_memory()
     logging.basicConfig(
         stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
     )

@@ -15,12 +15,14 @@ from tools.setup import packages
 from tools.setup.agent_wheels import LIBRARY, MACHINES, PYTHONS, locked_lines
 from tools.setup.azurite import LOCKED
 from tools.setup.lock import ADDRESS
-from tools.setup.paths import AZURITE_VERSION, CHECKOUT, LOCK, PULUMI_VERSION, UV_VERSION, Cache
+from tools.setup.paths import AZURITE_VERSION, BLOCKSYNC_LOCK, CHECKOUT, LOCK, PULUMI_VERSION, UV_VERSION, Cache
 from tools.setup.pulumi_cli import MODULES, PROGRAMS
 from tools.setup.python_environment import UV_LOCK
 
 
-@pytest.mark.parametrize("lock", [LOCK, UV_LOCK, LOCKED / "package-lock.json"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "lock", [LOCK, UV_LOCK, BLOCKSYNC_LOCK, LOCKED / "package-lock.json"], ids=lambda path: path.name
+)
 def test_locks_have_sums_and_no_addresses(lock: Path) -> None:
     text = lock.read_text()
     assert not ADDRESS.search(text)
@@ -28,7 +30,7 @@ def test_locks_have_sums_and_no_addresses(lock: Path) -> None:
 
 
 def test_every_locked_library_has_a_sum() -> None:
-    for lock in (LOCK, UV_LOCK):
+    for lock in (LOCK, UV_LOCK, BLOCKSYNC_LOCK):
         blocks = re.split(r"^(?=[a-z0-9])", lock.read_text(), flags=re.MULTILINE)
         assert all("--hash=sha256:" in block for block in blocks if "==" in block)
 

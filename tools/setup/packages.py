@@ -31,9 +31,9 @@ NEEDED = (
 )
 
 
-def install_packages() -> str:
-    """Install what is missing; return what was installed."""
-    missing = missing_packages()
+def install_packages(needed: tuple[str, ...] = NEEDED) -> str:
+    """Install what is missing of `needed`; return what was installed."""
+    missing = missing_packages(needed)
     if not missing:
         return ""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
@@ -48,9 +48,8 @@ def install_packages() -> str:
     return f"installed {' '.join(missing)}"
 
 
-def missing_packages() -> tuple[str, ...]:
+def missing_packages(needed: tuple[str, ...] = NEEDED) -> tuple[str, ...]:
     """Return the needed packages that are not installed."""
-    needed: tuple[str, ...] = NEEDED
     if shutil.which("uv") is None and importlib.util.find_spec("ensurepip") is None:
         needed += ("python3-venv",)  # to install uv in an environment of its own
     return tuple(name for name in needed if name not in _installed(needed))

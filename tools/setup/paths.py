@@ -25,6 +25,9 @@ LOCK = CHECKOUT / "requirements.lock"
 PULUMI_VERSION = "3.259.0"
 AZURITE_VERSION = "3.37.0"
 UV_VERSION = "0.13.9"
+# Only the bench needs it (bench/tools.py installs it).
+BLOCKSYNC_LOCK = CHECKOUT / "bench" / "blocksync.lock"
+BLOCKSYNC_VERSION = "3.0.1"
 
 
 def file_hash(path: Path) -> str:

@@ -1,0 +1,107 @@
+"""`python -m bench --size short|full`: run everything side by side and say what came out.
+
+`full` writes `bench/results.json` and the generated part of `docs/benchmarks.md`; `short` and `--only` print alone.
+Exit codes: 0 measured, whatever the figures are; 1 somebody's copy was wrong or a program failed; 4 something is
+missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from bench import rendering, results
+from bench.network import leave_the_machines_network
+from bench.ours import CHECKOUT
+from bench.peers import DELTA, FIRST_COPY
+from bench.peers.peer import require
+from bench.scenarios import delta, disk_size, impact, initial, stored
+from bench.scenarios.work import Work
+from bench.sizes import GIB, SIZES
+from bench.usage import busy_processors
+from dr.errors import LifeboatError, PrerequisiteMissing
+
+SCENARIOS = {
+    "impact": impact.run,
+    "initial": initial.run,
+    "delta": delta.run,
+    "disk-size": disk_size.run,
+    "stored": stored.run,
+}
+RESULTS = CHECKOUT / "bench" / "results.json"
+PAGE = CHECKOUT / "docs" / "benchmarks.md"
+PEERS = (*FIRST_COPY, *DELTA)
+
+
+def main() -> int:
+    """Run the bench and return the exit code."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument(
+        "--only", choices=SCENARIOS, action="append", help="this kind of work alone; nothing is written"
+    )
+    parser.add_argument("--publish", action="store_true", help="write the figures of a short run too")
+    chosen = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="lifeboat-bench-"))
+    try:
+        rows = measure(folder, chosen.size, chosen.only or list(SCENARIOS))
+    except LifeboatError as error:
+        print(f"bench: {error.message}\n    remedy: {error.remedy}", file=sys.stderr)
+        return error.exit_code
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if not chosen.only and (chosen.size == "full" or chosen.publish):
+        RESULTS.write_text(results.to_json(rows))
+        PAGE.write_text(rendering.replaced(PAGE.read_text(), rendering.generated(rows, PEERS)))
+    else:
+        print(rendering.generated(rows, PEERS))
+    return 0
+
+
+def measure(folder: Path, size: str, scenarios: list[str]) -> list[dict[str, object]]:
+    """Run the scenarios and return the document of their rows."""
+    if os.geteuid() != 0:
+        raise PrerequisiteMissing("the bench makes disks and a network of its own", remedy="run it as root")
+    require(PEERS)
+    leave_the_machines_network()
+    begun, busy = time.monotonic(), busy_processors()
+
+    def say(what: str) -> None:
+        print(f"{time.monotonic() - begun:7.1f} s  {what}", flush=True)
+
+    cores = len(os.sched_getaffinity(0))
+    work = Work(folder, SIZES[size], cores, say)
+    rows = [row for name in scenarios for row in SCENARIOS[name](work)]
+    run = results.Run(
+        size,
+        f"{datetime.now(UTC):%Y-%m-%d}",
+        cores,
+        _processor(),
+        round(psutil.virtual_memory().total / GIB),
+        platform.release().partition("-")[0],
+        platform.python_version(),
+        work.size.repeats,
+        work.size.delta_repeats,
+        round(busy(), 2),
+    )
+    return results.document(rows, run)
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Each kind of work as one file: it returns its rows."""
