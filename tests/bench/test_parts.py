@@ -8,8 +8,8 @@ import pytest
 
 from bench.content import PIECE_BYTES, Content, write_image
 from bench.ours import moments_of_all
-from bench.peers.peer import PeerFailed, require, run
 from bench.peers.blocksync import Blocksync
+from bench.peers.peer import PeerFailed, require, run
 from bench.scenarios.stored import requests_at_least, seconds_at_least
 from bench.scenarios.work import rotated, split
 from bench.taking import TakingStore
@@ -89,7 +89,7 @@ def test_everybody_is_first_once() -> None:
 
 def test_a_missing_peer_is_an_error() -> None:
     class Gone(Blocksync):
-        programs = ("ssh", "no-such-program")  # type: ignore[assignment]  # as many as it has
+        programs = ("ssh", "no-such-program")
 
     with pytest.raises(PrerequisiteMissing, match="no-such-program"):
         require((Gone(),))
