@@ -11,6 +11,7 @@ import argparse
 import os
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -51,6 +52,7 @@ def main() -> int:
     )
     parser.add_argument("--publish", action="store_true", help="write the figures of a short run too")
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was made is given back
     folder = Path(tempfile.mkdtemp(prefix="lifeboat-bench-"))
     try:
         rows = measure(folder, chosen.size, chosen.only or list(SCENARIOS))

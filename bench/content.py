@@ -13,7 +13,7 @@ PIECE_BYTES = 1 << 20
 ZERO_SHARE = 0.4
 TEXT_SHARE = 0.3
 
-_POOL_BYTES = 32 << 20
+_POOL_BYTES = 8 << 20
 _WORDS = (  # noqa: SIM905 - read as a line of a log
     "2026-11-24T08:15:30Z INFO WARN request GET POST /cart /order /pay customer=%d amount=%d.99 EUR status=200 "
     "status=404 session item stock shelf Lieferung Rechnung warehouse refund null true false {} [] id name price"
