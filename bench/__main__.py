@@ -8,6 +8,7 @@ missing.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import shutil
@@ -51,7 +52,11 @@ def main() -> int:
         "--only", choices=SCENARIOS, action="append", help="this kind of work alone; nothing is written"
     )
     parser.add_argument("--publish", action="store_true", help="write the figures of a short run too")
+    parser.add_argument("--render", action="store_true", help="make the page again from the published figures")
     chosen = parser.parse_args()
+    if chosen.render:
+        _write_page(json.loads(RESULTS.read_text()))
+        return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was made is given back
     folder = Path(tempfile.mkdtemp(prefix="lifeboat-bench-"))
     try:
@@ -63,7 +68,7 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
     if not chosen.only and (chosen.size == "full" or chosen.publish):
         RESULTS.write_text(results.to_json(rows))
-        PAGE.write_text(rendering.replaced(PAGE.read_text(), rendering.generated(rows, PEERS)))
+        _write_page(rows)
     else:
         print(rendering.generated(rows, PEERS))
     return 0
@@ -96,6 +101,10 @@ def measure(folder: Path, size: str, scenarios: list[str]) -> list[dict[str, obj
         round(busy(), 2),
     )
     return results.document(rows, run)
+
+
+def _write_page(rows: list[dict[str, object]]) -> None:
+    PAGE.write_text(rendering.replaced(PAGE.read_text(), rendering.generated(rows, PEERS)))
 
 
 def _processor() -> str:

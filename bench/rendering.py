@@ -106,11 +106,13 @@ def _aims(rows: Rows, peers: Sequence[Peer]) -> str:
 
 def _peers(peers: Sequence[Peer]) -> str:
     parts = []
-    for peer in peers:
-        kept = "synced to the disk when it ends" if peer.fsync else "not synced to the disk"
-        encrypted = "not encrypted" if peer.encryption == "none" else f"encrypted by {peer.encryption}"
-        commands = "\n".join(command.replace("{{", "{").replace("}}", "}") for command in peer.commands)
-        parts.append(f"**{peer.name}**: {encrypted}, {kept}.\n\n```sh\n{commands}\n```")
+    for name in dict.fromkeys(peer.name for peer in peers):
+        same = [peer for peer in peers if peer.name == name]
+        kept = "synced to the disk when it ends" if same[0].fsync else "not synced to the disk"
+        encrypted = "not encrypted" if same[0].encryption == "none" else f"encrypted by {same[0].encryption}"
+        commands = "\n".join(command for peer in same for command in peer.commands)
+        commands = commands.replace("{{", "{").replace("}}", "}")
+        parts.append(f"**{name}**: {encrypted}, {kept}.\n\n```sh\n{commands}\n```")
     return "\n\n".join(parts)
 
 

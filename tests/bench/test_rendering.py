@@ -35,7 +35,8 @@ def test_every_command_line_is_printed_and_says_what_it_gives() -> None:
     part = generated(rows(Row("a", "s", "less", 2)), PEERS)
     for peer in PEERS:
         assert f"**{peer.name}**" in part
-    assert part.count("```sh") == len(PEERS)
+    assert part.count("```sh") == len({peer.name for peer in PEERS})
+    assert part.count("\nrsync --ignore-times") == 2
     assert "not encrypted" in part and "encrypted by TLS" in part and "not synced" in part
     assert "{{" not in part
 
