@@ -7,7 +7,9 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,8 +17,10 @@ from azure.storage.blob import BlobServiceClient
 
 from bench.network import free_port, wait_for_port
 from bench.ours import CHECKOUT
-from dr.compile.names import CONTAINERS
+from dr.compile.names import CONTAINERS, REPLICAS
 from dr.local.tools import azurite_command
+from dr.vault.azure import AzureBlobStore
+from dr.vault.replica import THREADS
 
 REQUESTS_PER_SECOND = 500  # Azure's limits of one page blob, as documented for standard storage
 BYTES_PER_SECOND = 60 << 20
@@ -56,3 +60,18 @@ def throttled(folder: Path) -> Iterator[dict[str, str]]:
         throttle.wait(20)
         azurite.terminate()
         azurite.wait(60)
+
+
+def seconds_alone(azurite: Mapping[str, str], blob: str, requests: int, bytes_each: int) -> float:
+    """Return the seconds that the store itself needs for so many writes of pages, by a writer's number of threads."""
+    store = AzureBlobStore(azurite["url"], {"account_name": azurite["account"], "account_key": azurite["key"]})
+    store.create_pages(REPLICAS, blob, requests * bytes_each, {})
+    content = secrets.token_bytes(bytes_each)
+    begun = time.monotonic()
+    with ThreadPoolExecutor(THREADS) as threads:
+        list(
+            threads.map(lambda number: store.write_pages(REPLICAS, blob, number * bytes_each, content), range(requests))
+        )
+    seconds = time.monotonic() - begun
+    store.close()
+    return seconds

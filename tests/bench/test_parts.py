@@ -10,7 +10,7 @@ from bench.content import PIECE_BYTES, Content, write_image
 from bench.ours import moments_of_all
 from bench.peers.blocksync import Blocksync
 from bench.peers.peer import PeerFailed, require, run
-from bench.scenarios.stored import requests_at_least, seconds_at_least
+from bench.scenarios.stored import Rates, requests_at_least, seconds_at_least
 from bench.scenarios.work import rotated, split
 from bench.taking import TakingStore
 from bench.throttle import BURST_SECONDS, Bucket, parse_head
@@ -76,9 +76,10 @@ def test_neighbours_share_a_request_up_to_its_size() -> None:
 
 def test_the_slower_of_requests_and_bytes_counts() -> None:
     apart = {2 * number for number in range(1000)}  # 1,000 requests and 62.5 MiB
-    assert seconds_at_least(apart) == 2.0
+    rates = Rates(60 * MIB, 500)
+    assert seconds_at_least(apart, rates) == 2.0
     together = set(range(3840))  # 60 requests and 240 MiB
-    assert seconds_at_least(together) == 4.0
+    assert seconds_at_least(together, rates) == 4.0
 
 
 def test_everybody_is_first_once() -> None:
