@@ -25,7 +25,7 @@ from tools.machines.drive import Drive
 from tools.machines.image import InnerFile, identity_files, template
 from tools.machines.recipe import HERE, shape_path
 from tools.machines.shape import Shape
-from tools.machines.source import ACCELERATORS, Identity, SourceMachine, accelerator, make_key
+from tools.machines.source import ACCELERATORS, Identity, Kernel, SourceMachine, accelerator, make_key
 from tools.setup.making import make_once
 from tools.setup.paths import Cache
 
@@ -73,24 +73,31 @@ def _lay_out(shape: Shape, folder: Path, cache: Cache) -> None:
         script, identity = scratch / "script", scratch / "identity.tar"
         _padded(script, _script(shape, list(disks)).encode(), b"\n")
         _padded(identity, _archive((*files, SLOW_SHOP)), b"\0")
-        extract = ["debugfs", "-R", f"rdump /boot {scratch}", f"{base}?offset={ROOT_OFFSET}"]
-        subprocess.run(extract, check=True, capture_output=True)
+        kernel = kernel_of(base, scratch)
         drives = [("root", base, True), ("script", script, True), ("identity", identity, True)]
         drives += [(serial, disk, False) for serial, disk in disks.items()]
         log = folder / "log"
-        subprocess.run(_command(scratch / "boot", drives, log), check=True, timeout=LAY_OUT_SECONDS)
+        subprocess.run(_command(kernel, drives, log), check=True, timeout=LAY_OUT_SECONDS)
     said = log.read_text(errors="replace")
     if LAID_OUT not in said.splitlines():
         raise RunFailed(f"{shape.name} could not be laid out: {said.strip()[-3000:]}")
 
 
-def _command(boot: Path, drives: list[tuple[str, Path, bool]], log: Path) -> list[str]:
-    (kernel,), (initramfs,) = boot.glob("vmlinuz-*"), boot.glob("initrd.img-*")
+def kernel_of(template: Path, folder: Path) -> Kernel:
+    """Take kernel and initramfs out of a Debian's disk into `folder`; the command line is the caller's."""
+    extract = ["debugfs", "-R", f"rdump /boot {folder}", f"{template}?offset={ROOT_OFFSET}"]
+    subprocess.run(extract, check=True, capture_output=True)
+    (image,), (initramfs,) = (folder / "boot").glob("vmlinuz-*"), (folder / "boot").glob("initrd.img-*")
+    return Kernel(image, initramfs, "")
+
+
+def _command(kernel: Kernel, drives: list[tuple[str, Path, bool]], log: Path) -> list[str]:
     # A script that fails ends process 1: the kernel panics, and QEMU ends.
     options = "root=/dev/vda3 ro console=ttyS0 quiet panic=-1 init=/bin/sh -- /dev/vdb"
     command = ["qemu-system-x86_64", "-machine", "q35", "-accel", ACCELERATORS[accelerator()], "-cpu", "max"]
     command += ["-smp", "2", "-m", f"{MEMORY_MIB}", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-    command += ["-serial", f"file:{log}", "-kernel", str(kernel), "-initrd", str(initramfs), "-append", options]
+    command += ["-serial", f"file:{log}", "-kernel", str(kernel.image), "-initrd", str(kernel.initramfs)]
+    command += ["-append", options]
     for number, (serial, path, read_only) in enumerate(drives):
         node = f"driver=raw,node-name=n{number},read-only={'on' if read_only else 'off'}"
         command += ["-blockdev", f"{node},file.driver=file,file.filename={path}"]

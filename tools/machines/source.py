@@ -68,6 +68,15 @@ class CommandResult:
     stderr: str
 
 
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A kernel that QEMU starts by itself, with its initramfs and command line."""
+
+    image: Path
+    initramfs: Path
+    options: str
+
+
 @dataclass(slots=True)
 class SourceMachine:
     """One machine; use it as a context manager, or end it with `kill`."""
@@ -80,6 +89,7 @@ class SourceMachine:
     memory_mib: int = 512
     ports: dict[int, int] = field(default_factory=dict)
     memory: tuple[str, ...] = ()  # QEMU's arguments where the memory is a file (see `saved.py`)
+    kernel: Kernel | None = None  # what it starts with from the next `start` on; None: what its boot loader finds
     _process: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -169,6 +179,9 @@ class SourceMachine:
         for index, drive in enumerate(self.drives):
             arguments += drive.arguments(index)
         arguments += ["-netdev", f"user,id=net0{forwards}", "-device", "virtio-net-pci,netdev=net0,romfile="]
+        if self.kernel is not None:
+            arguments += ["-kernel", str(self.kernel.image), "-initrd", str(self.kernel.initramfs)]
+            arguments += ["-append", self.kernel.options]
         if self.firmware == "uefi":
             shutil.copy(OVMF / "OVMF_VARS_4M.fd", self.folder / "firmware.fd")
             code = OVMF / "OVMF_CODE_4M.fd"
