@@ -31,8 +31,8 @@ class Drive:
         """The disk's stable name inside the machine."""
         return f"/dev/disk/by-id/virtio-{self.serial}"
 
-    def arguments(self, index: int) -> list[str]:
-        """Return QEMU's arguments for the machine's disk number `index`; it boots from the first it can."""
+    def arguments(self, index: int, *, boots: bool = True) -> list[str]:
+        """Return QEMU's arguments for the machine's disk number `index`; if it `boots`, from the first disk it can."""
         node = self._node(index)
         path, kind = self.layers[-1]
         options: Mapping[str, str] = {
@@ -42,7 +42,7 @@ class Drive:
             "file.filename": str(path.absolute()),
         }
         blockdev = ",".join(f"{name}={value.replace(',', ',,')}" for name, value in options.items())
-        device = f"virtio-blk-pci,drive={node},serial={self.serial},bootindex={index}"
+        device = f"virtio-blk-pci,drive={node},serial={self.serial}" + (f",bootindex={index}" if boots else "")
         return ["-blockdev", blockdev, "-device", device]
 
     def snapshot(self, index: int, folder: Path) -> tuple[Command, Layer]:

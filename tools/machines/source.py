@@ -177,7 +177,7 @@ class SourceMachine:
         arguments += ["-smbios", f"type=1,manufacturer=Lifeboat,product=Physical,uuid={identity.smbios_uuid}"]
         arguments += ["-serial", "file:console.log", "-qmp", "unix:qmp,server=on,wait=off"]
         for index, drive in enumerate(self.drives):
-            arguments += drive.arguments(index)
+            arguments += drive.arguments(index, boots=self.kernel is None)
         arguments += ["-netdev", f"user,id=net0{forwards}", "-device", "virtio-net-pci,netdev=net0,romfile="]
         if self.kernel is not None:
             arguments += ["-kernel", str(self.kernel.image), "-initrd", str(self.kernel.initramfs)]
