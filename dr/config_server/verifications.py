@@ -54,6 +54,8 @@ class VerificationDesk:
         if server not in self._since:
             self._since[server] = now
             self._save()
+        elif self.unsaved:
+            self._save()  # there may be room again
         last = self._last.get(server)
         before = self._since[server] if last is None else last.ended_at
         # abs: after a clock that was set back, a pass is due rather than never

@@ -24,7 +24,7 @@ from dr.errors import Conflict
 from dr.vault import vhd
 from dr.vault.batch import DiskSpec
 from dr.vault.digests import table_blob_size
-from dr.vault.store import MAX_PAGES_WRITE, PAGE, BlobStore
+from dr.vault.store import MAX_PAGES_WRITE, PAGE, BlobInfo, BlobStore
 
 
 def refuse_smaller(server: str, older: Mapping[str, int], newer: Mapping[str, int]) -> None:
@@ -45,10 +45,9 @@ def sizes(disks: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return {str(disk["name"]): int(disk["size_bytes"]) for disk in disks}
 
 
-def grow(store: BlobStore, server: str, disk: DiskSpec, *, table_lease: str, vhd_lease: str) -> None:
-    """Make the blobs of a disk as large as it is now, if they are not."""
+def grow(store: BlobStore, server: str, disk: DiskSpec, known: BlobInfo, *, table_lease: str, vhd_lease: str) -> None:
+    """Make the blobs of a disk as large as it is now, if they are not; `known` is its VHD as it was found."""
     table, pages = names.digests_blob(server, disk.name), names.replica_blob(server, disk.name)
-    known = store.info(names.REPLICAS, pages)
     before = int(known.metadata["disk_size_bytes"])
     if before >= disk.size_bytes:
         return

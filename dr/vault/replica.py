@@ -240,17 +240,18 @@ class ReplicaSet:
         opening.confirm_writer(self._store, self.server, self._claim)
         with self._changing():
             now = self._clock()
-            shared = opening.position_before(self._store, self.server, self._claim, self.protection_epoch)
             for disk in self.disks:
+                known = self._store.info(names.REPLICAS, self._vhd(disk))
                 table_lease, vhd_lease = self._leases[self._digests(disk)], self._leases[self._vhd(disk)]
-                fitting.grow(self._store, self.server, disk, table_lease=table_lease, vhd_lease=vhd_lease)
+                fitting.grow(self._store, self.server, disk, known, table_lease=table_lease, vhd_lease=vhd_lease)
                 opening.ensure_footer(self._store, self.server, disk, vhd_lease, now)
                 self._tables[disk.name] = opening.read_table(self._store, self.server, disk)
                 if disk.name in self._claim.joining:
                     self._forget(disk)
+                    shared = opening.position_before(self._store, self.server, self._claim, self.protection_epoch)
                     self._stamp(disk, shared)
                 else:
-                    self._stamp(disk, opening.position_of(self._store, self.server, disk.name, self.protection_epoch))
+                    self._stamp(disk, opening.claimed_position(known.metadata, self.protection_epoch))
             self._claim = opening.settle(self._store, self.server, self._claim, document)
             self._state = _State.READY
 
