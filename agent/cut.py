@@ -109,10 +109,9 @@ class Cutter:
                 arrays.close()
                 log.release()
             self._judge(freezer, attempt)
-            changed, only_grown = resized(self._replication.disks)
-            if changed:
-                code = "disk-grown" if only_grown else "disk-exchanged"
-                attempt.reason, attempt.final = reason(code, changed), True
+            changed = resized(self._replication.disks)
+            if changed is not None:
+                attempt.reason, attempt.final = changed, True
             if attempt.reason is None:
                 info = self._outcome(facts, freezer, attempt, file_systems, why)
                 self._replication.send_read(attempt.taken, CutParcel(info, done))

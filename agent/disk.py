@@ -13,9 +13,10 @@ import os
 import queue
 import stat
 from dataclasses import dataclass
-from typing import Iterable, Iterator, List, Tuple
+from typing import Iterable, Iterator, List, Optional, Tuple
 
 from agent.chunk_map import Run
+from agent.reasons import Reason, reason
 from dr.chunk import CHUNK_BYTES, any_set
 from dr.errors import LifeboatError, NotFound
 from dr.journal import MAX_RECORD_BYTES, SegmentWriter
@@ -63,10 +64,10 @@ def identify(name: str, device: str) -> DiskIdentity:
     return DiskIdentity(name, path, node, major << 20 | minor, size_bytes)
 
 
-def resized(disks: Iterable[DiskIdentity]) -> Tuple[str, bool]:
-    """Say which disks have another size than when they were identified, or are gone; and whether they only grew.
+def resized(disks: Iterable[DiskIdentity]) -> Optional[Reason]:
+    """Return which disks have another size than when they were identified, or are gone; None when none has.
 
-    The words are empty when none has.
+    The reason is `disk-grown` when they only grew, else `disk-exchanged`.
     """
     found, only_grown = [], True
     for disk in disks:
@@ -80,7 +81,7 @@ def resized(disks: Iterable[DiskIdentity]) -> Tuple[str, bool]:
         elif size_bytes != disk.size_bytes:
             found.append(f"disk {disk.name} has {size_bytes} bytes now, had {disk.size_bytes}")
         only_grown = only_grown and size_bytes >= disk.size_bytes
-    return "; ".join(found), only_grown
+    return reason("disk-grown" if only_grown else "disk-exchanged", "; ".join(found)) if found else None
 
 
 class DiskReader:

@@ -29,7 +29,7 @@ from agent.freezer import lock_memory, thaw_leftovers
 from agent.identity import boot_id
 from agent.link import Link, Tls
 from agent.pulse import Pulse
-from agent.reasons import REMEDIES, Reason, reason
+from agent.reasons import Reason, reason
 from agent.renewal import Renewal
 from agent.replication import Replication
 from agent.ring_format import LostTrack
@@ -278,10 +278,9 @@ class Engine:
     # -- status ------------------------------------------------------------------------------------------------
 
     def _publish(self) -> None:
-        changed, only_grown = resized(self._disks)
-        if changed:  # the next start finds what is there
-            code = "disk-grown" if only_grown else "disk-exchanged"
-            raise Conflict(changed, code=code, remedy=REMEDIES[code])
+        changed = resized(self._disks)
+        if changed is not None:  # the next start finds what is there
+            raise Conflict(changed.message, code=changed.code, remedy=changed.remedy)
         before = self._status.document.get("mode")
         document = self._status.refresh(
             self._sender, self._control, self._renewal.reason, self._unsaved, self._verifier.document
