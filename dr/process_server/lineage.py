@@ -16,7 +16,7 @@ from dr.errors import Corrupt
 from dr.process_server import stream as streams
 from dr.process_server.spool import Spool, Spooled
 from dr.process_server.stream import Stream, fenced, writer_changed
-from dr.process_server.vault_side import VaultSide
+from dr.process_server.vault_side import LastWriter, VaultSide
 from dr.vault import fitting
 from dr.vault.replica import ReplicaSet
 
@@ -38,14 +38,14 @@ def take(vault: VaultSide, spool: Spool, server: str, stream: Stream) -> Taken:
     """Become the writer of `server` and sort the spool; errors as `ReplicaSet.open`."""
     folder = spool.folder_of(server)
     _refuse_older(spool, server, stream)
-    fitting.refuse_smaller(server, vault.last_disks(server), stream.sizes)
-    epoch, why = _shown_epoch(vault, spool, server)
-    why = why or _left(spool, server, stream)
+    last = vault.last_writer(server)
+    fitting.refuse_smaller(server, last.disks, stream.sizes)
+    why = _why_void(vault, spool, server, last) or _left(spool, server, stream)
     voided = spool.wipe(server) if why else 0
-    streams.save(folder, stream.with_writer_epoch(epoch))
+    streams.save(folder, stream.with_writer_epoch(last.epoch))
     replica = vault.open(server, stream)
     try:
-        if replica.writer_epoch != epoch + 1:
+        if replica.writer_epoch != last.epoch + 1:
             voided += spool.wipe(server)
             why = "another process server wrote in between"
         ours = stream.with_writer_epoch(replica.writer_epoch)
@@ -71,7 +71,7 @@ def kept_stream(vault: VaultSide, spool: Spool, server: str) -> Stream | None:
     stream = _known(spool, server)
     if stream is None or not entries:
         return None
-    _, why = _shown_epoch(vault, spool, server)
+    why = _why_void(vault, spool, server, vault.last_writer(server))
     if why:
         spool.wipe(server)
         raise writer_changed(server, why)
@@ -80,8 +80,8 @@ def kept_stream(vault: VaultSide, spool: Spool, server: str) -> Stream | None:
 
 def still_ours(vault: VaultSide, server: str, writer_epoch: int) -> bool:
     """Tell whether the vault names us, at this epoch or (a store that went back) an earlier one."""
-    epoch, writer = vault.last_writer(server)
-    return writer == vault.writer and epoch <= writer_epoch
+    last = vault.last_writer(server)
+    return last.name == vault.writer and last.epoch <= writer_epoch
 
 
 def _refuse_older(spool: Spool, server: str, stream: Stream) -> None:
@@ -105,14 +105,13 @@ def _known(spool: Spool, server: str) -> Stream | None:
         return None  # without it the spool continues nothing, and is voided
 
 
-def _shown_epoch(vault: VaultSide, spool: Spool, server: str) -> tuple[int, str]:
-    """Return the epoch that the vault shows, and why our spool is void (or the empty string)."""
-    epoch, writer = vault.last_writer(server)
+def _why_void(vault: VaultSide, spool: Spool, server: str, last: LastWriter) -> str:
+    """Return why our spool is void after the `last` writer; empty when it is not."""
     known = _known(spool, server)
     if known is None:
-        return epoch, "no stream was open here"
-    if writer and writer != vault.writer:
-        return epoch, f"{writer.split('/')[0]} wrote in between"
-    if epoch > known.writer_epoch + 1:
-        return epoch, "another process server wrote in between"
-    return epoch, ""
+        return "no stream was open here"
+    if last.name and last.name != vault.writer:
+        return f"{last.name.split('/')[0]} wrote in between"
+    if last.epoch > known.writer_epoch + 1:
+        return "another process server wrote in between"
+    return ""

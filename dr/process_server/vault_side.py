@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
 
 from dr.compile import names
 from dr.durable import write_durably
@@ -24,7 +24,15 @@ from dr.vault.store import BlobStore
 
 INSTANCE_FILE = "instance"
 StoreSource = Callable[[], BlobStore]
-T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class LastWriter:
+    """The last writer of a server: epoch 0 and no name when there was none; `disks` are bytes by name."""
+
+    epoch: int
+    name: str
+    disks: Mapping[str, int] = field(hash=False)
 
 
 class StoreUnavailable(Unreachable):
@@ -63,20 +71,14 @@ class VaultSide:
                     raise StoreUnavailable(error.message, remedy=error.remedy or None) from error
             return self._store
 
-    def last_writer(self, server: str) -> tuple[int, str]:
-        """Return the writer epoch and the process server that the vault names for `server`; (0, "") when none."""
-        return self._writer(server, lambda found: (int(found["writer_epoch"]), str(found["process_server"])), (0, ""))
-
-    def last_disks(self, server: str) -> dict[str, int]:
-        """Return the bytes of each disk that the replica of `server` was opened with last; empty when it never was."""
-        return self._writer(server, lambda found: fitting.sizes(found["disks"]), {})
-
-    def _writer(self, server: str, what: Callable[[Any], T], otherwise: T) -> T:
+    def last_writer(self, server: str) -> LastWriter:
+        """Return who wrote `server` last, as the vault names it."""
         blob = names.writer_blob(server)
         try:
-            return what(json.loads(self.store().get(names.REPLICAS, blob)[0]))
+            found = json.loads(self.store().get(names.REPLICAS, blob)[0])
+            return LastWriter(int(found["writer_epoch"]), str(found["process_server"]), fitting.sizes(found["disks"]))
         except NotFound:
-            return otherwise
+            return LastWriter(0, "", {})
         except (ValueError, KeyError, TypeError) as error:
             raise Corrupt(f"{blob} is not readable: {error}", code="replica-incomplete") from error
 
