@@ -57,9 +57,10 @@ def package(servers: tuple[str, ...], output: Path, target: str | None, as_json:
       dr agent package
       dr agent package shop1 --output bundle
     """
+    chosen = _chosen(servers, target) if servers else {}
     file = output / "lifeboat-agent.pyz"
     digest = _program(file)
-    made = _bundle(output, _chosen(servers, target), file) if servers else {}
+    made = _bundle(output, chosen, file) if chosen else {}
     if as_json:
         states = {
             name: {"state": each.state, "message": each.message, "concerns": list(each.concerns)}
