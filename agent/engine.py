@@ -225,25 +225,27 @@ class Engine:
             lambda: self._control.bandwidth_bytes_per_second,
         )
         self._replication.sender = self._sender
-        links = {address: Link(address, tls) for address in config.process_servers}
+        links = self._links(tls)
         self._follower = Follower(
             config.server,
             lambda: links[self._sender.link.address] if self._replication.sending else None,
             self._wake,
         )
-        comparing = {address: Link(address, tls) for address in config.process_servers}
-        self._replication.digests = Digests(
-            config.server, lambda: comparing[self._sender.link.address], "what is read is sent"
-        )
-        verifying = {address: Link(address, tls) for address in config.process_servers}
+        self._replication.digests = self._digests(tls, "what is read is sent")
         self._verifier = self._replication.verifier(
-            Digests(config.server, lambda: verifying[self._sender.link.address], "the verification pass waits"),
-            self._wake.set,
-            config.settle_seconds,
+            self._digests(tls, "the verification pass waits"), self._wake.set, config.settle_seconds
         )
         self._control = Control(
             config.server, config.configuration_server, tls, lambda: self._status.document, self._wake
         )
+
+    def _links(self, tls: Tls) -> Dict[str, Link]:
+        return {address: Link(address, tls) for address in self._config.process_servers}
+
+    def _digests(self, tls: Tls, without: str) -> Digests:
+        """Return what asks the process server of the stream for digests, on connections of its own."""
+        links = self._links(tls)
+        return Digests(self._config.server, lambda: links[self._sender.link.address], without)
 
     def _leave(self) -> None:
         self._sender.stop(STOP_SECONDS)
