@@ -8,7 +8,8 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -161,3 +162,27 @@ def running_site(folder: Path) -> Iterator[RunningSite]:
         loop.call_soon_threadsafe(stop.set)
         thread.join(15)
         loop.close()
+
+
+class BeatingAgent:
+    """An agent that is a script: sends heartbeats until it ends; `following` makes the next status from the answer."""
+
+    def __init__(
+        self, site: RunningSite, status: dict[str, Any], following: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> None:
+        self._caller, self._status, self._following = site.agent(), status, following
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            answer: dict[str, Any] = self._caller("POST", "/v1/agents/shop1/heartbeat", self._status)[1]
+            self._status = self._following(answer)
+            time.sleep(0.3)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from jsonschema import validate
 
 from dr.cli.main import dr
 from dr.errors import NotFound
-from tests.config_server.rig import RunningSite, build_site, running_site
+from tests.config_server.rig import BeatingAgent, RunningSite, build_site, running_site
 from tests.config_server.test_cuts_and_health import STATUS
 
 SCHEMA = json.loads(Path("docs/formats/resync.schema.json").read_text())
@@ -30,31 +28,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
         yield running
 
 
-class Agent:
-    """Beats until it is told of a resync, then goes through `steps`, one status a beat."""
+def agent(site: RunningSite, steps: list[dict[str, Any]]) -> BeatingAgent:
+    """Return one that beats until it is told of a resync, then goes through `steps`, one status a beat."""
+    told: list[str] = []
 
-    def __init__(self, site: RunningSite, steps: list[dict[str, Any]]) -> None:
-        self._caller, self._steps = site.agent(), steps
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+    def following(answer: dict[str, Any]) -> dict[str, Any]:
+        asked = answer["resync_request"]
+        if asked:
+            told[:] = [asked]
+        elif told and len(steps) > 1:
+            steps.pop(0)
+        return STATUS | (steps[0] if told else {}) | {"resync_request": told[0] if told else None}
 
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        status: dict[str, Any] = STATUS | {"resync_request": None}
-        while not self._ended.is_set():
-            asked = self._caller("POST", "/v1/agents/shop1/heartbeat", status)[1]["resync_request"]
-            if asked:
-                status = STATUS | self._steps[0] | {"resync_request": asked}
-            elif status["resync_request"] and len(self._steps) > 1:
-                self._steps.pop(0)
-                status = STATUS | self._steps[0] | {"resync_request": status["resync_request"]}
-            time.sleep(0.3)
+    return BeatingAgent(site, STATUS | {"resync_request": None}, following)
 
 
 def dr_resync(site: RunningSite, *arguments: str) -> Result:
@@ -63,7 +49,7 @@ def dr_resync(site: RunningSite, *arguments: str) -> Result:
 
 
 def test_it_returns_when_the_agent_has_begun(site: RunningSite) -> None:
-    with Agent(site, [RESYNC | {"initial_bytes_done": 10, "remaining_seconds": 90}]):
+    with agent(site, [RESYNC | {"initial_bytes_done": 10, "remaining_seconds": 90}]):
         answer = dr_resync(site, "shop1", "--json")
     document = json.loads(answer.stdout)
     validate(document, SCHEMA)
@@ -73,7 +59,7 @@ def test_it_returns_when_the_agent_has_begun(site: RunningSite) -> None:
 
 def test_it_waits_until_the_replica_is_complete(site: RunningSite) -> None:
     steps = [RESYNC | {"initial_bytes_done": done} for done in (0, 20, 70)]
-    with Agent(site, [*steps, {}]):
+    with agent(site, [*steps, {}]):
         answer = dr_resync(site, "shop1", "--wait")
     assert answer.exit_code == 0
     assert answer.stdout.splitlines() == [
@@ -86,9 +72,9 @@ def test_it_waits_until_the_replica_is_complete(site: RunningSite) -> None:
 def test_an_open_request_is_returned_again_and_one_that_was_taken_up_is_closed(site: RunningSite) -> None:
     first = site.operator("POST", "/v1/servers/shop1/resync", {})[1]["id"]
     assert site.operator("POST", "/v1/servers/shop1/resync", {})[1]["id"] == first
-    agent = site.agent()
-    assert agent("POST", "/v1/agents/shop1/heartbeat", STATUS)[1]["resync_request"] == first
-    assert agent("POST", "/v1/agents/shop1/heartbeat", STATUS | {"resync_request": first})[1]["resync_request"] is None
+    caller = site.agent()
+    assert caller("POST", "/v1/agents/shop1/heartbeat", STATUS)[1]["resync_request"] == first
+    assert caller("POST", "/v1/agents/shop1/heartbeat", STATUS | {"resync_request": first})[1]["resync_request"] is None
 
 
 def test_only_an_operator_may_ask_and_only_for_a_protected_server(site: RunningSite) -> None:

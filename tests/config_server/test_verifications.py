@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,7 +16,7 @@ from jsonschema import validate
 from dr.cli.main import dr
 from dr.config_server.verifications import VerificationDesk
 from dr.errors import Degraded
-from tests.config_server.rig import RunningSite, build_site, running_site
+from tests.config_server.rig import BeatingAgent, RunningSite, build_site, running_site
 from tests.config_server.test_cuts_and_health import STATUS
 
 COMPARE = json.loads(Path("docs/formats/compare.schema.json").read_text())
@@ -115,30 +114,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
         yield running
 
 
-class Agent:
-    """Beats until it is told of a pass, then says `steps` of it, one a beat."""
+def agent(site: RunningSite, *steps: dict[str, Any]) -> BeatingAgent:
+    """Return one that beats until it is told of a pass, then says `steps` of it, one a beat."""
+    left = list(steps)
+    said: dict[str, Any] = {"verification": None}
 
-    def __init__(self, site: RunningSite, *steps: dict[str, Any]) -> None:
-        self._caller, self._steps = site.agent(), list(steps)
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+    def following(answer: dict[str, Any]) -> dict[str, Any]:
+        asked = answer["verification_request"]
+        if asked and left:
+            said["verification"] = told(asked, **left.pop(0))
+        return STATUS | said
 
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        document: dict[str, Any] | None = None
-        while not self._ended.is_set():
-            status = STATUS | {"verification": document}
-            asked = self._caller("POST", "/v1/agents/shop1/heartbeat", status)[1]["verification_request"]
-            if asked and self._steps:
-                step = self._steps.pop(0)
-                document = told(asked, **step)
-            time.sleep(0.3)
+    return BeatingAgent(site, STATUS | said, following)
 
 
 def dr_compare(site: RunningSite, *arguments: str) -> Result:
@@ -146,7 +133,7 @@ def dr_compare(site: RunningSite, *arguments: str) -> Result:
 
 
 def test_it_waits_until_everything_is_compared(site: RunningSite) -> None:
-    with Agent(site, {"state": "running", "compared_bytes": 2 * MIB}, {}):
+    with agent(site, {"state": "running", "compared_bytes": 2 * MIB}, {}):
         answer = dr_compare(site, "shop1", "--wait")
     assert answer.exit_code == 0, answer.output
     assert answer.stdout.splitlines() == [
@@ -160,7 +147,7 @@ def test_it_waits_until_everything_is_compared(site: RunningSite) -> None:
 
 def test_drift_is_named_by_the_command_and_by_the_status_until_a_clean_pass(site: RunningSite) -> None:
     drifted = {"drift_bytes": 65536, "drift": [{"disk": "os", "offset": MIB}]}
-    with Agent(site, drifted):
+    with agent(site, drifted):
         answer = dr_compare(site, "shop1", "--wait", "--json")
         time.sleep(1)
     document = json.loads(answer.stdout)
@@ -170,7 +157,7 @@ def test_drift_is_named_by_the_command_and_by_the_status_until_a_clean_pass(site
     validate(shown, STATUS_SCHEMA)
     state = next(s for s in shown["servers"]["shop1"]["states"] if s["code"] == "drift-found")
     assert f"os at byte {MIB}" in state["message"] and "dr compare shop1" in state["remedy"]
-    with Agent(site, {}):
+    with agent(site, {}):
         assert dr_compare(site, "shop1", "--wait").exit_code == 0
         time.sleep(1)
     states = site.operator("GET", "/v1/status")[1]["servers"]["shop1"]["states"]

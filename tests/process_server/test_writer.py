@@ -253,17 +253,23 @@ def test_a_living_writer_that_lost_the_lease_stops_and_its_spool_is_void(tmp_pat
     run(tmp_path, test)
 
 
+async def forgotten_at_the_store(site: Site, ps: ServerWriter) -> Disks:
+    """Have two segments stored, and the store forget the second; return the agent that sent them."""
+    disks = Disks()
+    await ps.open_stream(stream(), 1)
+    await ps.append(1, 1, 1, disks.segment(1, 1, "os", [1]))
+    await stored(ps, 1)
+    earlier = site.store.save()
+    await ps.append(1, 2, 1, disks.segment(1, 2, "os", [2]))
+    await stored(ps, 2)
+    site.store.rollback(earlier)
+    return disks
+
+
 def test_a_store_that_went_back_is_told_and_ends_when_the_agent_opens_again(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         ps = await site.process_server()
-        disks = Disks()
-        await ps.open_stream(stream(), 1)
-        await ps.append(1, 1, 1, disks.segment(1, 1, "os", [1]))
-        await stored(ps, 1)
-        earlier = site.store.save()
-        await ps.append(1, 2, 1, disks.segment(1, 2, "os", [2]))
-        await stored(ps, 2)
-        site.store.rollback(earlier)
+        disks = await forgotten_at_the_store(site, ps)
         await ps.append(1, 3, 1, disks.segment(1, 3, "os", [3]))
         await until(lambda: ps.report().state is WriterState.STORE_WENT_BACK)
         position = await ps.wait_stored(2, 20)
@@ -279,14 +285,7 @@ def test_a_store_that_went_back_is_told_and_ends_when_the_agent_opens_again(tmp_
 def test_a_store_that_forgot_what_no_agent_was_told_is_told_until_the_agent_sends(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         ps = await site.process_server()
-        disks = Disks()
-        await ps.open_stream(stream(), 1)
-        await ps.append(1, 1, 1, disks.segment(1, 1, "os", [1]))
-        await stored(ps, 1)
-        earlier = site.store.save()
-        await ps.append(1, 2, 1, disks.segment(1, 2, "os", [2]))
-        await stored(ps, 2)  # and the agent never asks
-        site.store.rollback(earlier)
+        disks = await forgotten_at_the_store(site, ps)  # and the agent never asked how far it was
         opened = await ps.open_stream(stream(), 3, told_stored=1)
         assert opened.store_went_back and opened.replica_sequence == 1
         await site.died(ps)  # and the answer with it

@@ -29,7 +29,11 @@ def grown(size_bytes: int) -> tuple[DiskSpec, ...]:
 
 @pytest.fixture
 def store() -> MemoryBlobStore:
-    """A replica with a point."""
+    return with_a_point()
+
+
+def with_a_point() -> MemoryBlobStore:
+    """Return a store with a replica at position 5 and one point of it."""
     store = MemoryBlobStore()
     replica = open_replica(store)
     replica.apply([write("os", 1, content(1, 3)), write("data", 0, content(2, 3))], 4)
@@ -45,6 +49,18 @@ def send_all(replica: ReplicaSet, disk: DiskSpec, first: int = 0) -> None:
         length = min(CHUNK_BYTES, disk.size_bytes - chunk * CHUNK_BYTES)
         writes.append(write(disk.name, chunk, content(100 + chunk)[:length] if chunk % 3 else None, length))
     replica.apply(writes, replica.sequence + 1)
+
+
+def opens(store: MemoryBlobStore, disks: tuple[DiskSpec, ...], script: str) -> bool:
+    """Open the replica while the store does as the script says; tell whether that worked. It is whole afterwards."""
+    store.script(script)
+    try:
+        open_replica(store, disks=disks).close()
+    except Unreachable:
+        return False
+    finally:
+        store.heal()
+    return True
 
 
 def footer_of(store: MemoryBlobStore, disk: DiskSpec) -> vhd.Footer:
@@ -83,18 +99,8 @@ def first_point(store: MemoryBlobStore) -> Manifest:
 def test_a_crash_at_every_step_of_growing_claims_nothing(size_bytes: int, fault: str) -> None:
     disks = grown(size_bytes)
     for nth in range(100):
-        store = MemoryBlobStore()
-        replica = open_replica(store)
-        replica.apply([write("data", 0, content(2, 3))], 1)
-        replica.cut(cut_info(1), 2)
-        replica.close()
-        store.script("." * nth + fault)
-        try:
-            open_replica(store, disks=disks).close()
-            survived = True
-        except Unreachable:
-            survived = False
-        store.heal()
+        store = with_a_point()
+        survived = opens(store, disks, "." * nth + fault)
         healed = open_replica(store, disks=disks)
         assert_digests_are_true(store, disks)
         assert healed.unknown_chunks > 0
@@ -149,20 +155,10 @@ def test_a_crash_at_every_step_of_joining_claims_nothing(comes: str, fault: str)
     joins = LOGS if comes == "anew" else DATA
     disks = (*DISKS, LOGS) if comes == "anew" else DISKS
     for nth in range(100):
-        store = MemoryBlobStore()
-        replica = open_replica(store)
-        replica.apply([write("os", 1, content(1, 3)), write("data", 0, content(2, 3))], 4)
-        replica.cut(cut_info(1), 5)
-        replica.close()
+        store = with_a_point()
         if comes == "back":
             left_and_wrote_on(store)
-        store.script("." * nth + fault)
-        try:
-            open_replica(store, disks=disks).close()
-            survived = True
-        except Unreachable:
-            survived = False
-        store.heal()
+        survived = opens(store, disks, "." * nth + fault)
         healed = open_replica(store, disks=disks)
         assert healed.sequence == (5 if comes == "anew" else 6)
         assert healed.unknown_chunks == -(-joins.size_bytes // CHUNK_BYTES)
