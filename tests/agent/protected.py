@@ -46,11 +46,17 @@ class LoopDisk:
         with self.image.open("wb") as file:
             file.write(content)
             file.truncate(size)
+        self.device = self._attached()
+
+    def rename(self) -> None:
+        """Let the same disk appear under another device name and number, as after a new order of controllers."""
+        before, self.device = self.device, self._attached()
+        subprocess.run(["losetup", "--detach", before], check=True)
+
+    def _attached(self) -> str:
         # Another test may take the same free device between the question and the answer; losetup repeats then.
-        done = subprocess.run(
-            ["losetup", "--find", "--show", str(self.image)], check=True, capture_output=True, text=True
-        )
-        self.device = done.stdout.strip()
+        command = ["losetup", "--find", "--show", str(self.image)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     def write(self, offset: int, data: bytes) -> None:
         """Write past the page cache of the device."""

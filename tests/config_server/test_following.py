@@ -191,6 +191,7 @@ def far_machine(root: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.real
 def test_a_damaged_list_is_named_and_what_cannot_be_kept_counts_all_the_same(root: Path, tmp_path: Path) -> None:
     far = far_machine(root, tmp_path / "far")
     kept, shop1 = far / "site/revoked.json", serial_of(far / "site/agents/shop1.crt")
@@ -235,6 +236,7 @@ def test_while_the_register_cannot_be_read_nobody_is_let_in(root: Path) -> None:
         assert caller.code("GET", "/v1/nothing") == (403, "certificate-revoked")
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("kept", [None, "{", '{"version": "1", "serials": 5}'])
 def test_a_process_server_that_has_heard_no_list_waits_for_one(root: Path, tmp_path: Path, kept: str | None) -> None:
     far = far_machine(root, tmp_path / "far")
@@ -273,6 +275,7 @@ def test_an_answer_that_is_no_list_is_named(root: Path, answer: dict[str, Any]) 
         thread.join()
 
 
+@pytest.mark.real
 def test_a_process_server_elsewhere_hears_it_keeps_it_and_renews_itself(root: Path, tmp_path: Path) -> None:
     far = far_machine(root, tmp_path / "far")
     with serving(root):

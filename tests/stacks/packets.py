@@ -14,6 +14,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 Rule = Mapping[str, Any]
@@ -75,7 +76,7 @@ def packets(rules: Sequence[Rule], near: str, others: Iterable[str]) -> Iterator
     """
     named = {text for rule in rules for text in (rule["sourceAddressPrefix"], rule["destinationAddressPrefix"])}
     edges = _edges({text for text in named if not _is_tag(text) and text != "*"} | {near, *others})
-    inside = ipaddress.IPv4Network(near)
+    inside = _network(near)
     for far in edges:
         for address in (edge for edge in edges if edge in inside):
             for port in _ports(rules):
@@ -103,7 +104,12 @@ def _matches(rule: Rule, packet: Packet, *, tag: bool) -> bool:
 def _is_in(address: ipaddress.IPv4Address, named: str, *, tag: bool) -> bool:
     if named == "*":
         return True
-    return tag if _is_tag(named) else address in ipaddress.IPv4Network(named)
+    return tag if _is_tag(named) else address in _network(named)
+
+
+@cache
+def _network(prefix: str) -> ipaddress.IPv4Network:
+    return ipaddress.IPv4Network(prefix)
 
 
 def _is_tag(text: str) -> bool:
@@ -123,7 +129,7 @@ def _holds(ports: str, port: int) -> bool:
 def _edges(prefixes: Iterable[str]) -> list[ipaddress.IPv4Address]:
     starts = {0}
     for prefix in prefixes:
-        network = ipaddress.IPv4Network(prefix)
+        network = _network(prefix)
         starts |= {int(network[0]), min(int(network[-1]) + 1, LAST_ADDRESS)}
     return [ipaddress.IPv4Address(start) for start in sorted(starts)]
 
