@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dr.cli.advance import progress
+from dr.cli.looks import Server, looks
 from dr.cli.naming import about
-from dr.cli.resync import ask
 from dr.errors import Degraded, Unreachable
 from dr.plain import plain
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from dr.config_server.client import SiteClient
 
 BEGIN_SECONDS = 60.0
-LOOK_SECONDS = 1.0
 
 
 @click.command()
@@ -78,14 +76,12 @@ def _failure(server: str, told: dict[str, Any]) -> Degraded | None:
 
 
 def _wait_begun(client: SiteClient, server: str, request: str) -> dict[str, Any]:
-    deadline = time.monotonic() + BEGIN_SECONDS
-    while time.monotonic() < deadline:
-        shown = ask(client, server)
-        told: dict[str, Any] = shown["agent"].get("verification") or {}
-        if told.get("request") == request:
+    mode = "unknown"
+    for shown in looks(client, server, BEGIN_SECONDS):
+        told = _of(request, shown)
+        if told:
             return told
-        time.sleep(LOOK_SECONDS)
-    mode = shown["agent"].get("mode", "unknown")
+        mode = shown["agent"].get("mode", "unknown")
     raise Unreachable(
         f"{server}: the agent did not begin within {BEGIN_SECONDS:.0f} s; its mode is {mode}",
         code="agent-silent" if mode == "delta" else "not-yet-protected",
@@ -94,11 +90,18 @@ def _wait_begun(client: SiteClient, server: str, request: str) -> dict[str, Any]
 
 
 def _wait_ended(client: SiteClient, server: str, request: str, *, quiet: bool) -> dict[str, Any]:
+    told: dict[str, Any] = {}
     with progress(server, quiet=quiet) as advance:
-        while True:
-            told: dict[str, Any] = ask(client, server)["agent"].get("verification") or {}
-            if told.get("request") == request:
+        for shown in looks(client, server):
+            told = _of(request, shown)
+            if told:
                 advance(told["compared_bytes"], told["total_bytes"])
                 if told["state"] == "ended":
-                    return told
-            time.sleep(LOOK_SECONDS)
+                    break
+    return told
+
+
+def _of(request: str, shown: Server) -> dict[str, Any]:
+    """Return what the agent tells of the pass that was asked for, empty when it tells of none or of another."""
+    told: dict[str, Any] = shown["agent"].get("verification") or {}
+    return told if told.get("request") == request else {}

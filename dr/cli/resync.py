@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dr.cli.advance import progress
+from dr.cli.looks import Server, looks
 from dr.cli.naming import about
-from dr.errors import NotFound, Unreachable
+from dr.errors import Unreachable
 from dr.plain import plain
 
 if TYPE_CHECKING:
     from dr.config_server.client import SiteClient
 
 BEGIN_SECONDS = 60.0
-LOOK_SECONDS = 1.0
-Server = dict[str, Any]
 
 
 @click.command()
@@ -68,12 +66,9 @@ def _report(server: str, request: str, shown: Server) -> dict[str, Any]:
 
 
 def _wait_begun(client: SiteClient, server: str, request: str) -> Server:
-    deadline = time.monotonic() + BEGIN_SECONDS
-    while time.monotonic() < deadline:
-        shown = ask(client, server)
+    for shown in looks(client, server, BEGIN_SECONDS):
         if shown["agent"].get("resync_request") == request:
             return shown
-        time.sleep(LOOK_SECONDS)
     raise Unreachable(
         f"{server}: the agent did not take the request up within {BEGIN_SECONDS:.0f} s",
         code="agent-silent",
@@ -82,22 +77,14 @@ def _wait_begun(client: SiteClient, server: str, request: str) -> Server:
 
 
 def _wait_ended(client: SiteClient, server: str, *, quiet: bool) -> Server:
+    shown: Server = {}
     with progress(server, quiet=quiet) as advance:
-        while True:
-            shown = ask(client, server)
+        for shown in looks(client, server):
             agent = shown["agent"]
             advance(agent.get("initial_bytes_done") or 0, agent.get("initial_bytes_total") or 0)
             if _mode(shown) not in {"resync", "initial-replication"}:
-                return shown
-            time.sleep(LOOK_SECONDS)
-
-
-def ask(client: SiteClient, server: str) -> Server:
-    """Return what the status says of `server`, with an `agent` in any case. `NotFound` when there is no such."""
-    shown: Server | None = client.status()["servers"].get(server)
-    if shown is None:
-        raise NotFound(f'no server "{server}" is protected by this site', remedy="see `dr status`")
-    return {**shown, "agent": shown["agent"] or {}}
+                break
+    return shown
 
 
 def _mode(shown: Server) -> str:
