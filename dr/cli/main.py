@@ -26,6 +26,7 @@ COMMANDS = {
     "serve": ("dr.cli.serve", "Run the site's configuration server and process server."),
     "process-server": ("dr.cli.process_server", "Run a process server alone, to scale a site out."),
     "status": ("dr.cli.status", "Show health, RPO, backlog and mode of the servers."),
+    "events": ("dr.cli.events", "Show which named states began and ended, and when."),
     "points": ("dr.cli.points", "List a server's recovery points."),
     "retention": ("dr.cli.retention", "Remove the recovery points that their policy does not keep."),
     "purge": ("dr.cli.purge", "Remove a server's recovery points and replica for good."),

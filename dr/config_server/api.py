@@ -15,6 +15,7 @@ from dr.certificates.revocations import Revocations
 from dr.certificates.site import SiteCertificates
 from dr.config_server import certificate_states, certificates
 from dr.config_server.cuts import Cut, CutDesk, CutState
+from dr.config_server.events import EventLog
 from dr.config_server.health import Left, NamedState, Newest, server_document, status_document
 from dr.config_server.heartbeats import Heartbeats, check_status
 from dr.config_server.resyncs import ResyncDesk
@@ -28,6 +29,7 @@ from dr.target.access import SITE_ENDING_DAYS
 from dr.vault.manifest import format_time
 
 MAX_WAIT_SECONDS = 60.0
+MAX_EVENTS = 1000  # of one answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Desk:
     cuts: CutDesk
     resyncs: ResyncDesk
     verifications: VerificationDesk
+    events: EventLog
     newest: Callable[[str], Awaitable[Newest]]
     certificates: SiteCertificates
     revocations: Revocations
@@ -110,23 +113,15 @@ def _add_agent_calls(app: web.Application, desk: Desk) -> None:
 def _add_operator_calls(app: web.Application, desk: Desk) -> None:
     async def status(request: web.Request) -> web.Response:
         https.demand_role(request, "operator")
-        writers, servers = desk.writers(), {}
-        known = await asyncio.to_thread(certificate_states.look, desk.certificates, desk.now())
-        for name, settings in sorted(desk.settings().servers.items()):
-            newest = await desk.newest(name)
-            beat = desk.heartbeats.latest(name)
-            about = certificate_states.agent_states(name, known, desk.now())
-            servers[name] = server_document(
-                settings, beat, newest, writers.get(name), desk.now(), about, desk.verifications.last(name)
-            )
-        states = [
-            *_site_states(desk.heartbeats.unsaved or desk.verifications.unsaved),
-            *certificate_states.site_states(known, desk.now()),
-            *access_states(desk.access_ends(), desk.now()),
-        ]
-        site, left = desk.settings().site, await desk.left()
-        document = status_document(site, "configuration-server", states, servers, desk.now(), left)
-        return web.json_response({**document, "certificates": certificate_states.document(known, desk.now())})
+        return web.json_response(await site_document(desk))
+
+    async def events(request: web.Request) -> web.Response:
+        https.demand_role(request, "operator")
+        after, server = request.query.get("after"), request.query.get("server")
+        limit = number(request.query.get("limit", "100"), "limit", lowest=1, highest=MAX_EVENTS)
+        seen = None if after is None else number(after, "after")
+        found = await asyncio.to_thread(desk.events.read, after=seen, server=server, limit=limit)
+        return web.json_response({"events": [event.document() for event in found]})
 
     async def request_cut(request: web.Request) -> web.Response:
         https.demand_role(request, "operator")
@@ -157,11 +152,33 @@ def _add_operator_calls(app: web.Application, desk: Desk) -> None:
         return web.json_response(cut.document())
 
     app.router.add_get("/v1/status", status)
+    app.router.add_get("/v1/events", events)
     app.router.add_post("/v1/servers/{server}/cuts", request_cut)
     app.router.add_get("/v1/servers/{server}/cuts/{cut}", get_cut)
     app.router.add_post("/v1/servers/{server}/cuts/{cut}/release", release)
     app.router.add_post("/v1/servers/{server}/resync", request_resync)
     app.router.add_post("/v1/servers/{server}/verification", request_verification)
+
+
+async def site_document(desk: Desk) -> dict[str, Any]:
+    """Return the status of the site and of all its servers; schema `docs/formats/status.schema.json`."""
+    writers, servers = desk.writers(), {}
+    known = await asyncio.to_thread(certificate_states.look, desk.certificates, desk.now())
+    for name, settings in sorted(desk.settings().servers.items()):
+        newest = await desk.newest(name)
+        beat = desk.heartbeats.latest(name)
+        about = certificate_states.agent_states(name, known, desk.now())
+        servers[name] = server_document(
+            settings, beat, newest, writers.get(name), desk.now(), about, desk.verifications.last(name)
+        )
+    states = [
+        *_site_states(desk.heartbeats.unsaved or desk.verifications.unsaved or desk.events.unsaved),
+        *certificate_states.site_states(known, desk.now()),
+        *access_states(desk.access_ends(), desk.now()),
+    ]
+    site, left = desk.settings().site, await desk.left()
+    document = status_document(site, "configuration-server", states, servers, desk.now(), left)
+    return {**document, "certificates": certificate_states.document(known, desk.now())}
 
 
 def _site_states(unsaved: str) -> list[NamedState]:

@@ -38,6 +38,13 @@ class SiteClient:
         """Return what `docs/formats/status.schema.json` describes. `Unreachable` `site-unreachable`."""
         return self._call("GET", "/v1/status")
 
+    def events(self, *, after: int | None = None, server: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """Return the newest events, or the first ones after a number, oldest first (`events.schema.json`)."""
+        asked = {"after": after, "server": server, "limit": limit}
+        query = urlencode({name: value for name, value in asked.items() if value is not None})
+        found: list[dict[str, Any]] = self._call("GET", f"/v1/events?{query}")["events"]
+        return found
+
     def request_cut(self, server: str, *, barrier: bool = False) -> str:
         """Ask for a recovery point and return the request's id."""
         answer = self._call("POST", f"/v1/servers/{quote(server, safe='')}/cuts", {"barrier": barrier})

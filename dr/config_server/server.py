@@ -18,8 +18,9 @@ from dr.certificates.revocations import Revocations
 from dr.certificates.site import SiteCertificates
 from dr.certificates.tls import Peer
 from dr.config_server import points
-from dr.config_server.api import Desk, application
+from dr.config_server.api import Desk, application, site_document
 from dr.config_server.cuts import Cut, CutDesk
+from dr.config_server.events import CLEARED, SITE, EventLog
 from dr.config_server.health import Left, NamedState, Newest
 from dr.config_server.heartbeats import Heartbeats
 from dr.config_server.resyncs import ResyncDesk
@@ -35,6 +36,7 @@ log = logging.getLogger("dr.config_server")
 
 VAULT_SECONDS = 5.0
 LOOK_SECONDS = 0.5
+WATCH_SECONDS = 30.0  # each look asks the vault for every server's newest point
 THREADS = 4
 
 
@@ -57,6 +59,7 @@ class ConfigurationServer:
         writers: Callable[[], Mapping[str, WriterReport]],
         folder: Path,
         revocations: Revocations | None = None,
+        watch_seconds: float = WATCH_SECONDS,
     ) -> None:
         self.settings = settings
         self._store = store
@@ -67,12 +70,15 @@ class ConfigurationServer:
         self._cuts = CutDesk(time.monotonic)
         self._resyncs = ResyncDesk()
         self._verifications = VerificationDesk(folder / "verifications.json")
-        desk = Desk(
+        self._events = EventLog(folder / "events.db")
+        self._watch_seconds = watch_seconds
+        self._desk = Desk(
             settings=lambda: self.settings,
             heartbeats=self._heartbeats,
             cuts=self._cuts,
             resyncs=self._resyncs,
             verifications=self._verifications,
+            events=self._events,
             newest=self._newest,
             certificates=SiteCertificates(folder),
             revocations=revocations if revocations is not None else Revocations(),
@@ -82,13 +88,16 @@ class ConfigurationServer:
             now=lambda: datetime.now(UTC),
         )
         address = settings.configuration_server
-        self._listener = Listener(application(settings.site, desk), context, address.listen, address.port)
-        self._task: asyncio.Task[None] | None = None
+        self._listener = Listener(application(settings.site, self._desk), context, address.listen, address.port)
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> int:
         """Listen, and return the port."""
         port = await self._listener.start()
-        self._task = asyncio.create_task(self._look_for_points(), name="cuts")
+        self._tasks = [
+            asyncio.create_task(self._look_for_points(), name="cuts"),
+            asyncio.create_task(self._watch(), name="events"),
+        ]
         # Opening the store loads the SDK, which takes seconds on a busy machine: not during the first question.
         asyncio.get_running_loop().run_in_executor(self._threads, self._warm_up)
         log.info("configuration server listens site=%s port=%d", self.settings.site, port)
@@ -97,10 +106,10 @@ class ConfigurationServer:
     async def stop(self) -> None:
         """Stop listening and keep what is known."""
         await self._listener.stop()
-        if self._task is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await self._task
+                await task
         self._heartbeats.save()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -131,6 +140,20 @@ class ConfigurationServer:
     async def _ask(self, question: Callable[[], T]) -> T:
         async with asyncio.timeout(VAULT_SECONDS):
             return await asyncio.get_running_loop().run_in_executor(self._threads, question)
+
+    async def _watch(self) -> None:
+        """Note each state that was entered or cleared; the first look is late, for agents need a while to be heard."""
+        while True:
+            await asyncio.sleep(self._watch_seconds)
+            try:
+                document = await site_document(self._desk)
+            except LifeboatError:
+                continue  # whoever asks for the status is told
+            states = {SITE: document["states"], **{n: each["states"] for n, each in document["servers"].items()}}
+            note = partial(self._events.note, states, datetime.now(UTC))
+            for event in await asyncio.get_running_loop().run_in_executor(self._threads, note):
+                tell = log.info if event.change == CLEARED else log.warning
+                tell("state %s server=%s %s: %s", event.change, event.server or "-", event.code, event.message)
 
     async def _look_for_points(self) -> None:
         while True:

@@ -18,7 +18,7 @@ from dr.certificates.revocations import Revocations
 from dr.certificates.site import SiteCertificates
 from dr.certificates.tls import client_context, server_context
 from dr.config_server import settings
-from dr.config_server.server import ConfigurationServer
+from dr.config_server.server import WATCH_SECONDS, ConfigurationServer
 from dr.process_server.server import ProcessServer, ProcessServerSettings
 from dr.vault.memory import MemoryBlobStore
 from tests.certificates.holders import hold, site_certificates
@@ -129,7 +129,7 @@ class RunningSite:
 
 
 @contextmanager
-def running_site(folder: Path) -> Iterator[RunningSite]:
+def running_site(folder: Path, watch_seconds: float = WATCH_SECONDS) -> Iterator[RunningSite]:
     """Serve the site in `folder` from a thread."""
     site = RunningSite(folder)
     ready, loop = threading.Event(), site.loop
@@ -144,7 +144,13 @@ def running_site(folder: Path) -> Iterator[RunningSite]:
         process_server = ProcessServer(spool, context, lambda: site.store, site.revocations)
         await process_server.start({name: server.protection_epoch for name, server in site.settings.servers.items()})
         configuration_server = ConfigurationServer(
-            site.settings, context, lambda: site.store, process_server.reports, folder, site.revocations
+            site.settings,
+            context,
+            lambda: site.store,
+            process_server.reports,
+            folder,
+            site.revocations,
+            watch_seconds,
         )
         site.servers += [process_server, configuration_server]
         await configuration_server.start()
