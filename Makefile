@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(LIFEBOAT_CACHE)/pulumi-$(PULUMI_VERSION)/bi
 WORKERS ?= 2
 PYTEST := .venv/bin/python -m pytest -q -p no:cacheprovider
 
-.PHONY: help setup check lint quick test ci demo prove-tracking prove-matrix bench lock format clean
+.PHONY: help setup check lint quick test demo prove-tracking prove-matrix bench lock format clean
 DURATION ?= 60
 SIZE ?= full
 .DEFAULT_GOAL := help
@@ -39,12 +39,9 @@ lint:
 quick:
 	$(PYTEST) -m "not real and not vm and not matrix" -n $(WORKERS) --timeout 60
 
-test: check ## check, and the tests on real machinery and real machines
-	$(PYTEST) -m vm -n $(WORKERS) --dist loadfile --timeout 1200
-	$(PYTEST) -m "real and not vm" -n $(WORKERS) --dist loadfile --timeout 600
-
-ci: test ## test, and servers of six shapes that hold every value at least once
-	$(PYTEST) -m matrix --timeout 3600 tests/end_to_end/test_matrix.py
+test: check ## check, and the tests on real machinery and on real machines of six shapes
+	$(PYTEST) -m "vm or matrix" -n $(WORKERS) --dist loadfile --timeout 3600
+	$(PYTEST) -m "real and not vm and not matrix" -n $(WORKERS) --dist loadfile --timeout 600
 
 prove-matrix: setup ## servers of all shapes (SHAPES=short or "NAME NAME"), failed over and booted; writes docs/support.md
 	LIFEBOAT_MATRIX="$(or $(SHAPES),all)" $(PYTEST) -m matrix --timeout 7200 tests/end_to_end/test_matrix.py

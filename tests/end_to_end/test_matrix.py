@@ -1,6 +1,6 @@
 """Servers of many shapes: protected, replicated, failed over, booted; each checked against pictures taken by QEMU.
 
-`make ci` runs the six of `SHORT` and compares them with `docs/support.md`; `make prove-matrix` runs all or those that
+`make test` runs the six of `SHORT` and compares them with `docs/support.md`; `make prove-matrix` runs all or those that
 it is told, and writes them there. The tests follow each other on one batch.
 """
 

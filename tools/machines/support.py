@@ -21,7 +21,7 @@ by its own Debian's tools. From the first byte that was sent until it was killed
 4. it answered its health check and held every order from before the point, and nothing else in their place; asked over
    SSH, it had the kernel, Python, firmware, layout and root file system of its row. Then its row was written.
 
-`make ci` does the same with the first {len(SHORT)} rows, which hold every value at least once. There are {len(ALL)}
+`make test` does the same with the first {len(SHORT)} rows, which hold every value at least once. There are {len(ALL)}
 shapes, which are not all combinations: every Debian with every firmware and every file system, and every layout with
 every Debian, every firmware and every file system.
 
