@@ -8,39 +8,40 @@ Rules kept here:
   successful FIFREEZE proves nothing: swap and raw writers go on.
 - Every earlier reading has ended before the first drain; a reading after the thaw would not belong to the instant.
 - While frozen there is no log, no import, no file; what is read stays in a bounded buffer.
-- An overrun of the deadline switches freezing off, by name, until a person has looked.
+- An overrun of the deadline switches freezing off for that file system, by name, until a person has looked.
+- Where nothing is frozen, a quiet interval is as good: an attempt costs the server nothing, so there are more of them.
 - What an invalid attempt has read is still good as changes, and is sent.
 """
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Dict, FrozenSet, List, Optional, Tuple
+from typing import Any, Dict, FrozenSet, List, Optional, Set, Tuple
 
-from agent import log, state
+from agent import log
 from agent.arrays import Arrays
 from agent.control import Barrier, CutRequest
 from agent.disk import DiskUnreadable, Piece, resized
 from agent.facts import cut_facts, firmware
-from agent.filesystems import FileSystem, arrays_on, on_disks, swaps_on
-from agent.freezer import FreezeFailed, Freezer, sync_file_system
+from agent.filesystems import arrays_on, on_disks
+from agent.freezer import FreezeFailed, Freezer
 from agent.ledger import Batch
-from agent.reasons import Reason, from_dict, of_error, reason
+from agent.quieting import Quieting
+from agent.reasons import Reason, of_error, reason
 from agent.replication import Replication
 from agent.sender import CutParcel
+from agent.unfrozen import unfrozen
 from dr.errors import Unreachable
 
 DEADLINE_SECONDS = 5.0
 BARRIER_SECONDS = 2.0
-SYNC_SECONDS = 2.0
 READINGS_SECONDS = 30.0
 CATCH_UP_SECONDS = 20.0
 ATTEMPTS = 3
-FREEZING_OFF = "freezing-off.json"
+UNFROZEN_SECONDS = 5.0  # for as many attempts as fit, when nothing is frozen
+QUIET_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,7 @@ class Cutter:
         self._replication = replication
         self._folder = run_folder
         self._buffer_bytes = buffer_bytes
-        self._syncing: List[threading.Thread] = []
-
-    @property
-    def freezing_off(self) -> Optional[Reason]:
-        """Return why file systems are not frozen any more, None while they are."""
-        return from_dict(state.load_json(os.path.join(self._folder, FREEZING_OFF)))
+        self.quieting = Quieting(run_folder)
 
     @property
     def ready(self) -> bool:
@@ -84,24 +80,30 @@ class Cutter:
         disks = frozenset((disk.kernel_device >> 20, disk.kernel_device & 0xFFFFF) for disk in self._replication.disks)
         file_systems = on_disks(disks)
         facts = self._facts(request, disks)
-        why = self.freezing_off or self._sync(file_systems)
+        loose = self.quieting.slow(file_systems, self._replication.drain)
         failure: Optional[Reason] = None
-        for _ in range(ATTEMPTS):
+        began, number = time.monotonic(), 0
+        while True:
             if self._replication.lost is not None:
                 return Cut(None, of_error(self._replication.lost))
             if not self._caught_up():
                 return Cut(None, reason("too-much-pending", f"more than {self._buffer_bytes // 2} bytes stay pending"))
             if not self._readings_done():
                 return Cut(None, reason("too-much-pending", "earlier readings of the disks did not end"))
-            # What the cut takes and the maps tell of later is sent twice: let them tell now.
-            self._replication.begin_round()
+            loose.update((name, why.code) for name, why in self.quieting.off.items())
+            holding = [each for each in file_systems if each.mount_point not in loose]
             freezer = Freezer(self._folder, DEADLINE_SECONDS)
             arrays = Arrays(arrays_on(disks))
             try:
-                if why is None:
-                    freezer.prepare(file_systems)
+                freezer.prepare(holding)
             except FreezeFailed as error:
-                why = of_error(error)
+                loose.update(dict.fromkeys((each.mount_point for each in holding), error.code))
+                freezer.close()
+                freezer, holding = Freezer(self._folder, DEADLINE_SECONDS), []
+            # What the cut takes and the maps tell of later is sent twice: let them tell now.
+            self._replication.begin_round()
+            if not holding:
+                self._quiet_moment(began + UNFROZEN_SECONDS)
             try:
                 attempt = self._attempt(freezer, arrays, request, barrier)
             finally:
@@ -113,14 +115,14 @@ class Cutter:
             if changed is not None:
                 attempt.reason, attempt.final = changed, True
             if attempt.reason is None:
-                info = self._outcome(facts, freezer, attempt, file_systems, why)
+                info = self._outcome(facts, freezer, attempt, {each.mount_point for each in file_systems}, loose)
                 self._replication.send_read(attempt.taken, CutParcel(info, done))
                 return Cut(info, None)
             self._replication.send_read(attempt.taken, None)
-            failure = attempt.reason
-            if attempt.final:
-                break
-        return Cut(None, failure)
+            failure, number = attempt.reason, number + 1
+            more = number < ATTEMPTS or (not holding and time.monotonic() < began + UNFROZEN_SECONDS)
+            if attempt.final or not more:
+                return Cut(None, failure)
 
     def _attempt(
         self, freezer: Freezer, arrays: Arrays, request: Optional[CutRequest], barrier: Optional[Barrier]
@@ -129,8 +131,9 @@ class Cutter:
         attempt = _Attempt([])
         log.hold()
         began = time.monotonic()
-        freezer.freeze()
         try:
+            if not freezer.freeze():
+                return attempt  # thawed at once, and judged
             if freezer.frozen_mount_points:
                 arrays.settle()  # one that does not, because it is rebuilt, is seen by the drains below
             replication.drain()
@@ -171,28 +174,20 @@ class Cutter:
             attempt.reason = reason("barrier-failed", error.message)
 
     def _judge(self, freezer: Freezer, attempt: _Attempt) -> None:
-        """Switch freezing off if the deadline was overrun."""
-        if not freezer.overrun and attempt.freeze_ms <= DEADLINE_SECONDS * 1000:
-            return
-        why = reason("freeze-deadline", f"a cut kept file systems frozen for {attempt.freeze_ms} ms")
-        if freezer.frozen_mount_points:
-            state.save_json(os.path.join(self._folder, FREEZING_OFF), dict(why.as_dict()))
-            log.say(f"freezing is off: {why.message}")
-        attempt.reason = attempt.reason or why
+        """Switch freezing off for what overran the deadline: whose own freeze stalled, else what was thawed late."""
+        late = freezer.stalled or freezer.overran
+        if not late and attempt.freeze_ms > DEADLINE_SECONDS * 1000:
+            late = freezer.frozen_mount_points
+        if late:
+            attempt.reason = self.quieting.switch_off(late, attempt.freeze_ms)
 
-    def _sync(self, file_systems: List[FileSystem]) -> Optional[Reason]:
-        self._syncing = [thread for thread in self._syncing if thread.is_alive()]
-        if not self._syncing:
-            self._syncing = [threading.Thread(target=_sync_one, args=(each,), daemon=True) for each in file_systems]
-            for thread in self._syncing:
-                thread.start()
-        deadline = time.monotonic() + SYNC_SECONDS
-        while any(thread.is_alive() for thread in self._syncing) and time.monotonic() < deadline:
-            self._replication.drain()
-            time.sleep(0.02)
-        if any(thread.is_alive() for thread in self._syncing):
-            return reason("slow-sync", f"writing back took longer than {SYNC_SECONDS:.0f} s")
-        return None
+    def _quiet_moment(self, until: float) -> None:
+        """Wait for a moment in which nobody writes."""
+        quiet_since = time.monotonic()
+        while time.monotonic() < min(until, quiet_since + QUIET_SECONDS):
+            time.sleep(0.001)
+            if self._replication.drain():
+                quiet_since = time.monotonic()
 
     def _caught_up(self) -> bool:
         deadline = time.monotonic() + CATCH_UP_SECONDS
@@ -222,39 +217,18 @@ class Cutter:
             "disks": [disk.name for disk in self._replication.disks],
             "firmware": firmware(),
             "facts": cut_facts(),
-            "not_frozen": [
-                {"name": f"swap:{path}", "reason": "swap is written at any time"} for path in swaps_on(disks)
-            ],
+            "not_frozen": unfrozen(disks),
         }
 
     @staticmethod
     def _outcome(
-        facts: Dict[str, Any],
-        freezer: Freezer,
-        attempt: _Attempt,
-        file_systems: List[FileSystem],
-        why: Optional[Reason],
+        facts: Dict[str, Any], freezer: Freezer, attempt: _Attempt, mount_points: Set[str], loose: Dict[str, str]
     ) -> Dict[str, Any]:
-        refused = freezer.not_frozen
-        if why is not None:
-            refused = [{"name": each.mount_point, "reason": why.code} for each in file_systems]
+        refused = [{"name": name, "reason": why} for name, why in sorted(loose.items()) if name in mount_points]
         return {
             **facts,
             "frozen": freezer.frozen_mount_points,
-            "not_frozen": refused + facts["not_frozen"],
+            "not_frozen": freezer.not_frozen + refused + facts["not_frozen"],
             "cut_time": attempt.cut_time,
-            "freeze_ms": attempt.freeze_ms if why is None else 0,
+            "freeze_ms": attempt.freeze_ms if freezer.frozen_mount_points else 0,
         }
-
-
-def _sync_one(file_system: FileSystem) -> None:
-    try:
-        descriptor = os.open(file_system.mount_point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return  # unmounted meanwhile
-    try:
-        sync_file_system(descriptor)
-    except OSError:
-        pass  # the freeze that follows flushes as well, and names what fails
-    finally:
-        os.close(descriptor)

@@ -1,37 +1,41 @@
 """Which file systems lie on the protected disks, from /proc/self/mountinfo and /sys (the parsing is pure).
 
 Rules kept here:
-- A *superblock* is frozen once, however often it is mounted; upper before lower, root last.
+- A *superblock* is frozen once, however often it is mounted, and by a mount that no other one covers.
+- Upper before lower: a file system in a loop file before the one that holds the file. Root last.
 - Partitions, device mapper, md, loop files and btrfs (whose device number is not its disk's) are followed down to the
-  disks. What cannot be frozen is named, never left out silently.
+  disks. What cannot be frozen is named (here and in `unfrozen`), never left out silently.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import re
+import stat
 from dataclasses import dataclass
-from typing import Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
+from typing import Callable, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
 
 BLOCK = "/sys/class/block"
-MAX_DEPTH = 8
+MAX_LAYERS = 8
 MULTI_DEVICE = ("btrfs", "bcachefs")
 
 
 @dataclass(frozen=True)
 class Mount:
-    """A line of mountinfo."""
+    """A line of mountinfo; `identity` is the kernel's number of the mount."""
 
     device: Tuple[int, int]
     mount_point: str
     kind: str
     source: str
     read_only: bool
+    identity: int = 0
 
 
 @dataclass(frozen=True)
 class FileSystem:
-    """A file system on a protected disk; `depth` counts the layers between them."""
+    """A file system on a protected disk; `depth` counts the file systems below it, whose loop file it lies in."""
 
     mount_point: str
     kind: str
@@ -48,37 +52,57 @@ def parse_mountinfo(text: str) -> List[Mount]:
             continue
         major, _, minor = fields[2].partition(":")
         options = rest[2].split(",")
-        mounts.append(Mount((int(major), int(minor)), _plain(fields[4]), rest[0], _plain(rest[1]), "ro" in options))
+        device, point = (int(major), int(minor)), _plain(fields[4])
+        mounts.append(Mount(device, point, rest[0], _plain(rest[1]), "ro" in options, int(fields[0])))
     return mounts
 
 
-def superblocks(mounts: Iterable[Mount]) -> List[Mount]:
-    """Return one mount for each writable superblock, in the order of mounting; the last mount of each is visible."""
+def superblocks(mounts: Iterable[Mount], visible: Callable[[Mount], bool] = lambda _: True) -> List[Mount]:
+    """Return one mount for each writable superblock that is visible anywhere: that of the shortest mount point."""
     found: Dict[Tuple[int, int], Mount] = {}
     for mount in mounts:
         if not mount.read_only:
             shortest = found.get(mount.device)
-            if shortest is None or len(mount.mount_point) < len(shortest.mount_point):
+            if (shortest is None or len(mount.mount_point) < len(shortest.mount_point)) and visible(mount):
                 found[mount.device] = mount
     return list(found.values())
 
 
 def in_freezing_order(found: Iterable[FileSystem]) -> List[FileSystem]:
-    """Sort for freezing: deepest stack first, then inner mount points before outer ones, root last."""
+    """Sort for freezing: those in loop files first, then inner mount points before outer ones, root last."""
     return sorted(found, key=lambda each: (-each.depth, -each.mount_point.rstrip("/").count("/"), each.mount_point))
 
 
 def on_disks(disks: FrozenSet[Tuple[int, int]]) -> List[FileSystem]:
     """Return the writable file systems on `disks` (major, minor), in the order of freezing."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        mounts = superblocks(parse_mountinfo(file.read()))
     found = []
-    for mount in mounts:
-        device = _device_of(mount)
-        depth = _depth(device, disks, 0) if device else None
+    for mount in superblocks(mounts_now(), _visible):
+        depths = (_depth(device, disks, 0, 0) for device in devices_of(mount))
+        depth = max((each for each in depths if each is not None), default=None)
         if depth is not None:
             found.append(FileSystem(mount.mount_point, mount.kind, depth))
     return in_freezing_order(found)
+
+
+def mounts_now() -> List[Mount]:
+    """Return what is mounted where the agent sees it."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        return parse_mountinfo(file.read())
+
+
+def _visible(mount: Mount) -> bool:
+    """Tell whether its mount point leads to it, and not to a mount that covers it."""
+    if not devices_of(mount):
+        return False
+    try:
+        descriptor = os.open(mount.mount_point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        told = re.search(r"^mnt_id:\s*(\d+)$", _text(f"/proc/self/fdinfo/{descriptor}"), re.MULTILINE)
+        return told is None or int(told.group(1)) == mount.identity
+    finally:
+        os.close(descriptor)
 
 
 def arrays_on(disks: FrozenSet[Tuple[int, int]]) -> List[str]:
@@ -86,23 +110,16 @@ def arrays_on(disks: FrozenSet[Tuple[int, int]]) -> List[str]:
     found = []
     for name in sorted(os.listdir(BLOCK)):
         state = f"{BLOCK}/{name}/md/array_state"
-        if os.path.exists(state) and _depth(_number(f"{BLOCK}/{name}/dev"), disks, 0) is not None:
+        if os.path.exists(state) and _depth(number(f"{BLOCK}/{name}/dev"), disks, 0, 0) is not None:
             found.append(state)
     return found
 
 
 def swaps_on(disks: FrozenSet[Tuple[int, int]]) -> List[str]:
     """Return the swap areas that lie on `disks`: they are written whether or not anything is frozen."""
-    found = []
-    for path in swap_areas():
-        try:
-            facts = os.stat(path)
-        except OSError:
-            continue
-        number = facts.st_rdev or facts.st_dev
-        if _depth((os.major(number), os.minor(number)), disks, 0) is not None:
-            found.append(path)
-    return found
+    return [
+        path for path in swap_areas() if any(_depth(device, disks, 0, 0) is not None for device in devices_under(path))
+    ]
 
 
 def swap_areas() -> List[str]:
@@ -115,37 +132,60 @@ def swap_areas() -> List[str]:
     return [_plain(line.split()[0]) for line in lines if line.strip()]
 
 
-def _depth(device: Tuple[int, int], disks: FrozenSet[Tuple[int, int]], layer: int) -> Optional[int]:
+def devices_under(path: str) -> Set[Tuple[int, int]]:
+    """Return the block devices that a path's content lies on: itself, or those of its file system."""
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return set()  # deleted, or in another namespace
+    device = facts.st_rdev if stat.S_ISBLK(facts.st_mode) else facts.st_dev
+    if os.major(device):
+        return {(os.major(device), os.minor(device))}
+    # btrfs: the number of its subvolume is nobody's device, so the mount that holds the path tells.
+    holding = [mount for mount in mounts_now() if _holds(mount.mount_point, os.path.realpath(path))]
+    return devices_of(max(holding, key=lambda mount: len(mount.mount_point))) if holding else set()
+
+
+def _holds(mount_point: str, path: str) -> bool:
+    return path == mount_point or path.startswith(mount_point.rstrip("/") + "/")
+
+
+def _depth(device: Tuple[int, int], disks: FrozenSet[Tuple[int, int]], depth: int, layer: int) -> Optional[int]:
+    """Return how many loop files lie between `device` and `disks`, None when it does not lie on them."""
     if device in disks:
-        return layer
-    if layer >= MAX_DEPTH:
+        return depth
+    if layer >= MAX_LAYERS:
         return None
-    depths = [_depth(below, disks, layer + 1) for below in _below(device)]
-    return max((depth for depth in depths if depth is not None), default=None)
+    direct, file = _below(device)
+    depths = [_depth(below, disks, depth, layer + 1) for below in direct]
+    depths += [_depth(below, disks, depth + 1, layer + 1) for below in (devices_under(file) if file else ())]
+    return max((each for each in depths if each is not None), default=None)
 
 
-def _below(device: Tuple[int, int]) -> Set[Tuple[int, int]]:
+def _below(device: Tuple[int, int]) -> Tuple[Set[Tuple[int, int]], str]:
+    """Return the devices directly below a device, and its file if it is a loop device."""
     folder = os.path.realpath(f"/sys/dev/block/{device[0]}:{device[1]}")
     found = set()
     if os.path.exists(f"{folder}/partition"):
-        found.add(_number(f"{os.path.dirname(folder)}/dev"))
+        found.add(number(f"{os.path.dirname(folder)}/dev"))
     elif os.path.isdir(f"{folder}/slaves"):
-        found |= {_number(f"{folder}/slaves/{name}/dev") for name in os.listdir(f"{folder}/slaves")}
-    backing = _text(f"{folder}/loop/backing_file")
-    if backing:
-        try:
-            number = os.stat(backing).st_dev
-            found.add((os.major(number), os.minor(number)))
-        except OSError:
-            pass  # a backing file that was deleted or lies in another namespace
-    return {each for each in found if each != (0, 0)}
+        found |= {number(f"{folder}/slaves/{name}/dev") for name in os.listdir(f"{folder}/slaves")}
+    return {each for each in found if each != (0, 0)}, _text(f"{folder}/loop/backing_file")
 
 
-def _device_of(mount: Mount) -> Optional[Tuple[int, int]]:
+def devices_of(mount: Mount) -> Set[Tuple[int, int]]:
+    """Return the block devices that a mounted file system lies on directly."""
     if mount.device[0]:
-        return mount.device
+        return {mount.device}
     # Any user may mount FUSE and call its source what he likes; the kernel's own multi-device file systems are honest.
-    return _source_device(mount.source) if mount.kind in MULTI_DEVICE else None
+    device = _source_device(mount.source) if mount.kind in MULTI_DEVICE else None
+    if device is None:
+        return set()
+    for folder in glob.glob("/sys/fs/btrfs/*/devices"):
+        members = {number(f"{BLOCK}/{name}/dev") for name in os.listdir(folder)}
+        if device in members:
+            return members
+    return {device}
 
 
 def _source_device(source: str) -> Optional[Tuple[int, int]]:
@@ -158,7 +198,8 @@ def _source_device(source: str) -> Optional[Tuple[int, int]]:
     return os.major(number), os.minor(number)
 
 
-def _number(path: str) -> Tuple[int, int]:
+def number(path: str) -> Tuple[int, int]:
+    """Return the number (major, minor) that a `dev` file of /sys holds; zeros without one."""
     major, _, minor = _text(path).partition(":")
     return (int(major), int(minor)) if minor else (0, 0)
 

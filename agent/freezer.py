@@ -1,8 +1,10 @@
-"""Freezes the file systems of a cut and thaws them again, each under the eyes of a watchdog of its own.
+"""Freezes the file systems of a cut and thaws them again, each under the eyes of a watchdog of its own (`held`).
 
 Rules kept here:
-- Everything that opens, allocates or starts a process happens in `prepare`; while frozen there are only ioctls and
-  single bytes on pipes.
+- Those that do not lie in each other are frozen at the same time, and all are thawed at the same time: what stands
+  still one after the other, an application sees as one long stall.
+- A file system whose freeze takes long is given up, named in `stalled`, and the others are thawed: its storage must
+  not keep them frozen.
 - The list of what may be frozen is kept on a tmpfs before the freeze: an agent that finds it at its start thaws.
 - `thaw` succeeds only if each FITHAW is our own: a file system that somebody else thawed may have been written.
 """
@@ -10,30 +12,22 @@ Rules kept here:
 from __future__ import annotations
 
 import ctypes
-import errno
 import fcntl
 import json
 import os
-import select
-import subprocess
-import sys
-from dataclasses import dataclass
-from typing import Dict, List, Optional
+import time
+from itertools import groupby
+from typing import Dict, List
 
 from agent import log, state
 from agent.filesystems import FileSystem
+from agent.held import Held
 from agent.watchdog import FITHAW
 from dr.errors import LifeboatError
 
-FIFREEZE = 0xC0045877
 READY_SECONDS = 10.0
+FREEZE_SECONDS = 1.0  # for those that are frozen at the same time
 RECORD = "freezing.json"
-
-_REASONS = {
-    errno.EOPNOTSUPP: "its type ({kind}) cannot be frozen",
-    errno.ENOTTY: "its type ({kind}) cannot be frozen",
-    errno.EBUSY: "another program has frozen it",
-}
 
 
 class FreezeFailed(LifeboatError):
@@ -43,95 +37,80 @@ class FreezeFailed(LifeboatError):
     remedy = "see the cause; points are taken without freezing until then"
 
 
-@dataclass
-class _Frozen:
-    """One file system with its watchdog's process and pipes."""
-
-    file_system: FileSystem
-    descriptor: int
-    process: "subprocess.Popen[bytes]"
-    control: int
-    report: int
-    frozen: bool = False
-
-
 class Freezer:
     """Holds the file systems of one cut; `prepare`, `freeze`, `thaw`, `close`, in this order."""
 
     def __init__(self, run_folder: str, deadline_seconds: float) -> None:
         self._record = os.path.join(run_folder, RECORD)
         self._deadline = deadline_seconds
-        self._held: List[_Frozen] = []
-        self.overrun = False
+        self._held: List[Held] = []
+        self._frozen: List[Held] = []
+        self._until = 0.0
         self.frozen_mount_points: List[str] = []
         self.not_frozen: List[Dict[str, str]] = []
+        self.stalled: List[str] = []  # mount points whose freeze or thaw did not end in time
+        self.overran: List[str] = []  # mount points that a watchdog had to thaw
 
     def prepare(self, file_systems: List[FileSystem]) -> None:
         """Open each file system and start its watchdog. Raises `FreezeFailed`; `close` is due in any case."""
         try:
             for each in file_systems:
-                self._held.append(_watched(each, self._deadline))
+                self._held.append(Held(each, self._deadline))
             for held in self._held:
-                ready, _, _ = select.select([held.report], [], [], READY_SECONDS)
-                if not ready or os.read(held.report, 1) != b"R":
+                if not held.watched(READY_SECONDS):
                     raise FreezeFailed(f"the watchdog of {held.file_system.mount_point} did not start")
             state.save_json(self._record, {"mount_points": [each.mount_point for each in file_systems]})
         except OSError as error:
             raise FreezeFailed(f"{error.filename or 'watchdog'}: {error.strerror}") from error
 
-    def freeze(self) -> None:
-        """Freeze all, in order; what refuses is named in `not_frozen`."""
-        for held in self._held:
-            if not _told(held, b"A"):
-                self.not_frozen.append({"name": held.file_system.mount_point, "reason": "its watchdog was ended"})
-                continue
-            try:
-                fcntl.ioctl(held.descriptor, FIFREEZE, 0)
-                held.frozen = True
-                self.frozen_mount_points.append(held.file_system.mount_point)
-            except OSError as error:
-                _told(held, b"D")
-                text = _REASONS.get(error.errno or 0, error.strerror or "it cannot be frozen")
-                kind = held.file_system.kind
-                self.not_frozen.append({"name": held.file_system.mount_point, "reason": text.format(kind=kind)})
+    def freeze(self) -> bool:
+        """Freeze all, in order; what refuses is named in `not_frozen`. False: one is `stalled`, thaw at once."""
+        self._until = time.monotonic() + self._deadline
+        for _, together in groupby(self._held, key=_turn):
+            group = list(together)
+            for held in group:
+                held.begin_freeze()
+            until = time.monotonic() + FREEZE_SECONDS
+            for held in group:
+                if not held.freeze_ended.wait(max(0.0, until - time.monotonic())) and held.give_up():
+                    self.stalled.append(held.file_system.mount_point)
+                elif held.refusal is not None:
+                    self.not_frozen.append({"name": held.file_system.mount_point, "reason": held.refusal})
+                else:
+                    self._frozen.append(held)
+                    self.frozen_mount_points.append(held.file_system.mount_point)
+            if self.stalled:
+                return False
+        return True
 
     def thaw(self) -> bool:
-        """Thaw all in the reverse order; return whether every thaw was our own and in time."""
-        own = True
-        for held in reversed(self._held):
-            if not held.frozen:
-                continue
-            try:
-                fcntl.ioctl(held.descriptor, FITHAW, 0)
-            except OSError:
-                own = False
-            held.frozen = False
-            _told(held, b"D")
-        return own and not self.thawed_by_watchdog()
-
-    def thawed_by_watchdog(self) -> bool:
-        """Tell whether a watchdog had to thaw."""
-        for held in self._held:
-            if select.select([held.report], [], [], 0)[0] and os.read(held.report, 16):
-                self.overrun = True
-        return self.overrun
+        """Thaw all; return whether every thaw was our own and in time."""
+        thawing, self._frozen = self._frozen, []
+        for held in reversed(thawing):
+            held.begin_thaw()
+        for held in thawing:
+            if not held.thaw_ended.wait(max(0.2, self._until - time.monotonic())):
+                self.stalled.append(held.file_system.mount_point)
+            elif held.overran:
+                self.overran.append(held.file_system.mount_point)
+        return all(held.own_thaw for held in thawing) and not self.overran and not self.stalled
 
     def close(self) -> None:
         """End the watchdogs and close everything; whatever is still frozen is thawed first."""
-        if any(held.frozen for held in self._held):
+        if self._frozen:
             self.thaw()
         for held in self._held:
-            os.close(held.control)
-            os.close(held.report)
-            os.close(held.descriptor)
-        for held in self._held:
-            try:
-                held.process.wait(READY_SECONDS)
-            except subprocess.TimeoutExpired:
+            stuck = held.file_system.mount_point in self.stalled
+            if not held.end(0.0 if stuck else READY_SECONDS) and not stuck:
                 log.say(f"the watchdog of {held.file_system.mount_point} hangs in a thaw; it ends by itself")
         self._held = []
         if os.path.exists(self._record):
             os.unlink(self._record)
+
+
+def _turn(held: Held) -> "tuple[int, bool]":
+    """Those of one turn do not lie in each other's files; the root alone, because everything runs from it."""
+    return held.file_system.depth, held.file_system.mount_point == "/"
 
 
 def thaw_leftovers(run_folder: str) -> List[str]:
@@ -159,15 +138,6 @@ def thaw_leftovers(run_folder: str) -> List[str]:
     return thawed
 
 
-def _told(held: _Frozen, command: bytes) -> bool:
-    """Tell the watchdog; False when somebody ended it. Nothing may keep the other file systems from their thaw."""
-    try:
-        os.write(held.control, command)
-    except OSError:
-        return False
-    return True
-
-
 def lock_memory() -> None:
     """Lock what is in use now and what is touched later: a page must not have to come from a frozen disk."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -181,37 +151,3 @@ def sync_file_system(descriptor: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syncfs(descriptor) != 0:
         raise OSError(ctypes.get_errno(), "syncfs")
-
-
-def _watched(file_system: FileSystem, deadline_seconds: float) -> _Frozen:
-    descriptor = os.open(file_system.mount_point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    control_read, control = os.pipe()
-    report, report_write = os.pipe()
-    try:
-        inherited = (control_read, report_write, descriptor)
-        command = [sys.executable, "-I", "-S", "-c", _source()]
-        process = subprocess.Popen(
-            [*command, *(str(each) for each in inherited), str(deadline_seconds)],
-            pass_fds=inherited,
-            start_new_session=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-        )
-    finally:
-        os.close(control_read)
-        os.close(report_write)
-    return _Frozen(file_system, descriptor, process, control, report)
-
-
-_script: Optional[str] = None
-
-
-def _source() -> str:
-    global _script  # noqa: PLW0603 - read once, because a package may be replaced under a running agent
-    if _script is None:
-        loader = sys.modules["agent.watchdog"].__spec__
-        assert loader is not None and loader.loader is not None
-        _script = loader.loader.get_source("agent.watchdog")  # type: ignore[attr-defined]  # zip and file loaders have it
-    return _script or ""

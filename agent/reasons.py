@@ -39,8 +39,8 @@ REMEDIES = {
     # why a recovery point was skipped
     "busy-unfrozen-writer": "see `not_frozen`: put swap and raw users on a disk that is not protected",
     "too-much-pending": "the server writes faster than it can be read; raise limits.buffer_bytes or spread the load",
-    "freeze-deadline": "find what made the freeze slow, remove the file freezing-off.json in /run/lifeboat, and "
-    "restart the agent; until then points are taken without freezing",
+    "freeze-deadline": "find what made the freeze of the named file system slow, then remove the file "
+    "freezing-off.json in /run/lifeboat; until then points are taken without freezing it",
     "slow-sync": "the disks are behind; the next point is tried on schedule",
     "thaw-lost": "another program thawed the file system; stop other users of fsfreeze during a point",
     "barrier-timeout": "whoever asked for the point did not release it in time; ask again",

@@ -66,7 +66,6 @@ class Status:
         why = why or unsaved
         total = positions.get("initial_bytes_total")
         unread = min(total, replication.unread_bytes)
-        off = self._cutter.freezing_off
         self._shown_mode, self._shown_request = replication.session.mode, self.resync_request
         self.document = {
             **idle(self._config, mode, why),
@@ -77,7 +76,7 @@ class Status:
             "sequence": max(0, positions.get("next_sequence") - 1),
             "stored_sequence": positions.get("stored_sequence"),
             "tracker": self._tracker(),
-            "freezing": {"off": off.as_dict()} if off else "on",
+            "freezing": self._cutter.quieting.document,
             "last_cut": self._last_cut,
             "resync_request": self.resync_request,
             "verification": verification,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.chunk_map import UNREAD, map_file
-from agent.filesystems import FileSystem, Mount, _device_of, parse_mountinfo
+from agent.filesystems import FileSystem, Mount, devices_of, parse_mountinfo
 from agent.freezer import Freezer
 from agent.link import counter
 from agent.state import Positions
@@ -27,8 +27,8 @@ def test_no_name_of_a_mount_point_hides_the_next_mount() -> None:
 
 
 def test_a_user_cannot_pass_his_fuse_mount_off_as_a_disk(tmp_path: Path) -> None:
-    assert _device_of(Mount((0, 55), str(tmp_path), "fuse.sshfs", "/dev/sda1", False)) is None
-    assert _device_of(Mount((8, 1), "/", "ext4", "/dev/sda1", False)) == (8, 1)
+    assert devices_of(Mount((0, 55), str(tmp_path), "fuse.sshfs", "/dev/sda1", False)) == set()
+    assert devices_of(Mount((8, 1), "/", "ext4", "/dev/sda1", False)) == {(8, 1)}
 
 
 def test_a_damaged_map_is_not_taken_for_a_clean_one(tmp_path: Path) -> None:
