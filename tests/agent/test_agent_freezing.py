@@ -42,7 +42,10 @@ def frozen(mount_point: Path) -> bool:
 
 
 def freezing_off(protected: Protected) -> dict[str, Any]:
-    status = wait_for("its name", lambda: protected.status() if protected.status().get("freezing") != "on" else None)
+    try:
+        status = wait_for("its name", lambda: protected.status() if protected.status()["freezing"] != "on" else None)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; {protected.status()}; {protected.log.read_text()}") from None
     return dict(status["freezing"])
 
 
@@ -54,7 +57,8 @@ def mounted(tmp_path: Path) -> Iterator[Callable[..., Disk]]:
         def make(name: str, folder: Path = tmp_path) -> Disk:
             disk = LoopDisk(folder, name, 16 * MIB)
             made.callback(disk.close)
-            run("mkfs.ext4", "-q", disk.device)
+            # Nothing of the file system's own is written later.
+            run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", disk.device)
             point = tmp_path / f"mnt-{name}"
             point.mkdir()
             run("mount", disk.device, point)
@@ -173,6 +177,7 @@ def test_one_overrun_switches_freezing_off_for_that_file_system_only(
     try:
         protected.wait_drained()
         # Its syncfs is quick, for nothing is dirty; its freeze, which writes a superblock, is not.
+        run("sync", "-f", stalling.point)
         run("fsfreeze", "--freeze", stalling.below)
         try:
             cut = site.request_cut()

@@ -23,6 +23,7 @@ NEEDED = (
     "grub-pc-bin",  # its boot loader, for BIOS
     "grub-efi-amd64-bin",  # and for UEFI
     "xfsprogs",  # XFS in tests of freezing
+    "fuse3",  # the file system of tests/points that forgets what was not synced
     "zstd",
     "openssh-server",  # a real sshd in tests of push installation
     "openssh-client",
