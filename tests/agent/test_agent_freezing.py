@@ -41,6 +41,10 @@ def frozen(mount_point: Path) -> bool:
     return done.returncode == 0
 
 
+def reaches(site: Site, cut: str, state: str) -> None:
+    wait_for(state, lambda: site.cut(cut)["state"] == state, 30)
+
+
 def freezing_off(protected: Protected) -> dict[str, Any]:
     try:
         status = wait_for("its name", lambda: protected.status() if protected.status()["freezing"] != "on" else None)
@@ -201,7 +205,7 @@ def test_an_agent_that_stands_still_in_the_middle_keeps_nothing_frozen(protected
     process = protected.start()
     protected.wait_drained()
     cut = site.request_cut(barrier=True)
-    wait_for("frozen", lambda: site.cut(cut)["state"] == "frozen", 30)
+    reaches(site, cut, "frozen")
     os.kill(process, signal.SIGSTOP)
     try:
         began = time.monotonic()
@@ -214,7 +218,7 @@ def test_an_agent_that_stands_still_in_the_middle_keeps_nothing_frozen(protected
     assert freezing_off(protected)["file_systems"] == [str(mount)]
     # Points go on without freezing: nobody writes, so the interval is quiet.
     cut = site.request_cut()
-    wait_for("a point", lambda: site.cut(cut)["state"] == "point", 30)
+    reaches(site, cut, "point")
     assert {"name": str(mount), "reason": "freeze-deadline"} in site.manifests()[-1]["not_frozen"]
 
 
@@ -226,9 +230,9 @@ def test_an_agent_whose_log_lies_on_the_frozen_file_system_makes_its_point(prote
     protected.wait_drained()
     for _ in range(2):
         cut = site.request_cut(barrier=True)
-        wait_for("frozen", lambda cut=cut: site.cut(cut)["state"] == "frozen", 30)
+        reaches(site, cut, "frozen")
         site.release(cut)
-        wait_for("a point", lambda cut=cut: site.cut(cut)["state"] == "point", 30)
+        reaches(site, cut, "point")
     assert site.manifests()[-1]["frozen"] == [str(mount)] and site.manifests()[-1]["freeze_ms"] < 3000
     assert protected.stop() == 0
     protected.log = Path("/dev/null")
