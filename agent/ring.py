@@ -276,13 +276,14 @@ class Ring:
         stats, known = self.statistics(cpu), self._counts(cpu)
         if stats.lost < known.lost or stats.read < known.merged:
             raise LostTrack("the tracing instance's ring was emptied by another program")
-        # A difference must be seen twice: the counters are read a moment after the ring.
+        # What is missing must be missing twice: the counters are read a moment after the ring. The two numbers need not
+        # be equal, or whoever reads all the time would never be noticed.
         difference = stats.read - known.merged
-        seen_twice = difference and self._suspicion.get(cpu) == difference
+        taken = min(difference, self._suspicion.get(cpu, 0))
         self._suspicion[cpu] = difference
         lost = stats.lost - known.lost
-        if lost or torn or seen_twice:
-            return Missing(cpu, lost, difference if seen_twice else 0)
+        if lost or torn or taken:
+            return Missing(cpu, lost, taken)
         return None
 
     def _counts(self, cpu: int) -> "_Counts":

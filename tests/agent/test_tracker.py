@@ -234,6 +234,21 @@ def test_a_pause_that_no_switch_shows_any_more_is_lost_track(disk: Tracked) -> N
     assert written <= disk.round()
 
 
+def test_a_program_that_never_ceases_to_read_the_ring_is_noticed(disk: Tracked, tmp_path: Path) -> None:
+    """It takes something between any two looks, so that what is missing is never the same number twice."""
+    disk.reopen(replace(disk.config, marks=replace(disk.config.marks, folder=str(tmp_path / "nowhere" / "pins"))))
+    disk.round()
+    pipe = os.open(f"{disk.config.ring.folder}/trace_pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with pytest.raises(LostTrack, match="another program read"):
+            for chunk in range(20):
+                disk.disks[0].write(chunk * CHUNK, b"x" * 512)
+                assert os.read(pipe, 4096)
+                disk.round()
+    finally:
+        os.close(pipe)
+
+
 def test_a_changed_filter_is_lost_track(disk: Tracked) -> None:
     disk.tracker.check()
     (Path(disk.config.ring.folder) / "events/block/block_rq_complete/filter").write_text("nr_sector > 8")
