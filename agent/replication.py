@@ -188,7 +188,8 @@ class Replication:
         self.sender.go()
 
     def _decide(self, opened: Opened) -> None:
-        fresh = opened.next_sequence == 1 and opened.replica_sequence == 0
+        # Not told by positions: those of an earlier protection count as 0, and its pages are there.
+        fresh = opened.next_sequence == 1 and opened.replica_empty
         if self.session.reason is not None:
             self._change(started=True, mode="resync", fresh_replica=False)
         elif fresh:

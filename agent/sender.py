@@ -62,6 +62,7 @@ class Opened:
     stored_sequence: int
     replica_sequence: int
     store_went_back: bool
+    replica_empty: bool
 
 
 @dataclass(frozen=True)
@@ -309,6 +310,7 @@ def _opened(body: Dict[str, Any]) -> Opened:
             stored_sequence=counter(body["stored_sequence"]),
             replica_sequence=counter(body["replica_sequence"]),
             store_went_back=bool(body.get("store_went_back")),
+            replica_empty=body.get("replica_empty") is True,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Unreachable(f"the answer to the stream is not understood: {error!r}") from error

@@ -99,3 +99,4 @@ class Opened:
     stored_sequence: int
     replica_sequence: int
     store_went_back: bool  # also when all that the agent was told is there: somebody has to send everything again
+    replica_empty: bool  # an agent may leave out zeros only then

@@ -110,6 +110,7 @@ class ServerWriter:
                 self._stored,
                 self._stored,
                 self._replica.distrusted,
+                self._replica.empty,
             )
 
     async def append(self, protection_epoch: int, sequence: int, writer_epoch: int, segment: bytes) -> Position:

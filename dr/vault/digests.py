@@ -67,6 +67,11 @@ class DigestTable:
         self._leaves[chunk * ENTRY_BYTES // LEAF_BYTES] = None
 
     @property
+    def empty(self) -> bool:
+        """Tell whether every chunk is known to be zeros."""
+        return self._data.count(0) == len(self._data)
+
+    @property
     def unknown(self) -> int:
         """How many chunks are unknown."""
         return self._unknown

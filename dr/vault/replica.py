@@ -134,6 +134,11 @@ class ReplicaSet:
         """Tell whether no digest is known though something is stored: since `distrust`, nobody sent anything."""
         return self.sequence > 0 and all(table.unknown == table.chunks for table in self._tables.values())
 
+    @property
+    def empty(self) -> bool:
+        """Tell whether nothing is stored, and every page is known to be zeros: not what an earlier protection left."""
+        return self.sequence == 0 and all(table.empty for table in self._tables.values())
+
     def apply(self, writes: Sequence[Write], sequence: int) -> None:
         """Store one batch and claim `sequence`; returning means `stored`.
 

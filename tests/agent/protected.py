@@ -230,14 +230,18 @@ class Protected:
             ]
         return found
 
-    def close(self) -> None:
-        if self.process is not None:
-            self.kill()
+    def forget(self) -> None:
+        """Remove the agent's memory, as removing the agent does."""
         config = self.folder / "agent.json"
         if config.exists():
             subprocess.run(
                 [sys.executable, "-m", "agent", "cleanup", "--config", str(config)], cwd=CHECKOUT, check=True
             )
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.kill()
+        self.forget()
         for point in reversed(self.mounts):
             subprocess.run(["umount", str(point)], check=True)
         for disk in self.disks:

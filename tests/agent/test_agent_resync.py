@@ -46,6 +46,25 @@ def test_only_what_differs_is_sent(protected: Protected) -> None:
     assert protected.status()["sent_bytes"] - sent < 2 * 14 * CHUNK
 
 
+def test_a_replica_of_an_earlier_protection_is_not_taken_for_an_empty_one(protected: Protected, site: Site) -> None:
+    """Its positions count as 0 in a new protection epoch; an agent that is new here must not leave out zeros."""
+    disk = protected.disk("os", 8 * MIB)
+    fill(disk, range(0, 64), "earlier")
+    protected.start()
+    protected.wait_drained()
+    protected.stop()
+    protected.forget()
+    site.stop_process_server()
+    site.protection_epoch = 2
+    site.start_process_server()
+    for chunk in range(0, 64, 2):
+        disk.write(chunk * CHUNK, bytes(CHUNK))
+    protected.changes = {"protection_epoch": 2}
+    protected.start()
+    protected.wait_drained(60)
+    assert protected.differing_chunks() == []
+
+
 def test_what_lies_in_the_spool_is_stored_before_anything_is_compared(protected: Protected, site: Site) -> None:
     disk = protected.disk("os", 16 * MIB)
     protected.start()

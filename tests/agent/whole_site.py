@@ -59,6 +59,7 @@ class Site:
         self._process_server: ProcessServer | None = None
         self._revocations = Revocations()
         self.process_port = 0
+        self.protection_epoch = 1  # that the process server is told when it starts
         protected = ServerSettings(SERVER, 1, 900, crash_consistent_seconds, 86400)
         self._settings = SiteSettings(
             SITE, "none", "none", Address("127.0.0.1", 0), "ps1", Address("127.0.0.1", 0), {SERVER: protected}
@@ -73,7 +74,7 @@ class Site:
                 SITE, "ps1", "127.0.0.1", self.process_port, self.folder / spool, self.folder / f"{spool}.key"
             )
             self._process_server = ProcessServer(settings, self._tls(), lambda: self.store, self._revocations)
-            return await self._process_server.start({SERVER: 1})
+            return await self._process_server.start({SERVER: self.protection_epoch})
 
         return self._on_loop(start())
 

@@ -43,7 +43,8 @@ def test_the_way_of_a_segment(site: RunningSite) -> None:
     status, opened = agent("POST", STREAM, OPEN)
     assert status == 200
     keys = {"writer_epoch", "next_sequence", "received_sequence", "stored_sequence", "replica_sequence"}
-    assert set(opened) == keys | {"store_went_back"} and opened["store_went_back"] is False
+    assert set(opened) == keys | {"store_went_back", "replica_empty"} and opened["store_went_back"] is False
+    assert opened["replica_empty"] is True
     first, epoch = opened["next_sequence"], opened["writer_epoch"]
     segment = disks.segment(1, first, "os", [1, 2])
     status, answer = agent("PUT", f"{SEGMENTS}/1/{first}?writer_epoch={epoch}", segment)

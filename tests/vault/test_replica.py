@@ -286,7 +286,25 @@ def test_a_new_protection_epoch_counts_positions_from_zero(store: MemoryBlobStor
     replica.apply([write("os", 1, content(1))], 41)
     newer = open_replica(store, protection_epoch=2)
     assert (newer.sequence, newer.writer_epoch) == (0, 2)
+    assert not newer.empty, "the pages of the earlier one are there"
+    newer.apply([write("os", 1, None)], 1)
     newer.close()
+    again = open_replica(store, protection_epoch=3)
+    assert again.empty, "what was cleared is zeros"
+    again.close()
+
+
+def test_only_a_replica_whose_pages_are_all_known_to_be_zeros_is_empty(
+    store: MemoryBlobStore, replica: ReplicaSet
+) -> None:
+    assert replica.empty
+    store.script("..D")  # the page is written, and nobody knows
+    with pytest.raises(Unreachable):
+        replica.apply([write("os", 1, content(1))], 1)
+    store.heal()
+    again = open_replica(store)
+    assert (again.sequence, again.empty) == (0, False)
+    again.close()
 
 
 def test_unknown_digests_forbid_a_point(store: MemoryBlobStore, replica: ReplicaSet) -> None:
