@@ -41,6 +41,7 @@ CODEC_LZ4 = 1
 SECTOR_BYTES = 512
 MAX_RECORD_BYTES = 1 << 20
 MAX_SEGMENT_PAYLOAD_BYTES = 4 << 20
+MAX_SEGMENT_ZERO_BYTES = 64 << 20  # they take no room on the wire, but memory for each chunk where they are applied
 MAX_RECORDS = 16384
 MAX_CUT_JSON_BYTES = 64 << 10
 MAX_DISK_NAME_BYTES = 64

@@ -30,6 +30,7 @@ from dr.journal.layout import (
     MAX_RECORDS,
     MAX_SEGMENT_BYTES,
     MAX_SEGMENT_PAYLOAD_BYTES,
+    MAX_SEGMENT_ZERO_BYTES,
     RECORD,
     RECORD_CUT,
     RECORD_DATA,
@@ -105,7 +106,7 @@ def _header(view: memoryview) -> Tuple[SegmentHeader, int]:
 
 
 def _records(view: memoryview, position: int, kind: SegmentKind, *, proven: bool = False) -> Iterator[Record]:
-    count = payload_bytes = end_of_last = 0
+    count = payload_bytes = zero_bytes = end_of_last = 0
     while True:
         record_type, codec, offset, length, stored, following = _record(view, position, proven)
         if record_type == RECORD_END:
@@ -127,6 +128,9 @@ def _records(view: memoryview, position: int, kind: SegmentKind, *, proven: bool
             payload_bytes += length if record_type == RECORD_DATA else 0
             if payload_bytes > MAX_SEGMENT_PAYLOAD_BYTES:
                 _corrupt(f"it holds more than {MAX_SEGMENT_PAYLOAD_BYTES} bytes of payload")
+            zero_bytes += length if record_type == RECORD_ZERO else 0
+            if zero_bytes > MAX_SEGMENT_ZERO_BYTES:
+                _corrupt(f"it holds more than {MAX_SEGMENT_ZERO_BYTES} bytes of zeros")
         yield _value(record_type, codec, offset, length, stored)
         count += 1
         position = following

@@ -24,6 +24,7 @@ from dr.journal.layout import (
     MAX_RECORD_BYTES,
     MAX_RECORDS,
     MAX_SEGMENT_PAYLOAD_BYTES,
+    MAX_SEGMENT_ZERO_BYTES,
     RECORD,
     RECORD_CUT,
     RECORD_DATA,
@@ -58,6 +59,7 @@ class SegmentWriter:
         self._parts: List[bytes] = []
         self._records = 0
         self._end_of_last = 0
+        self._zero_bytes = 0
         self._finished = False
         self.payload_bytes = 0
 
@@ -84,6 +86,9 @@ class SegmentWriter:
     def zero(self, offset: int, length: int) -> None:
         """Add `length` zero bytes at `offset`."""
         self._extent(offset, length)
+        self._zero_bytes += length
+        if self._zero_bytes > MAX_SEGMENT_ZERO_BYTES:
+            raise ValueError(f"a segment holds at most {MAX_SEGMENT_ZERO_BYTES} bytes of zeros")
         self._record(RECORD_ZERO, CODEC_RAW, offset, length, b"")
 
     def cut(self, info: Mapping[str, Any]) -> None:

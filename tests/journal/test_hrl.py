@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dr.errors import Corrupt
 from dr.journal import Cut, Data, Record, Segment, SegmentHeader, SegmentKind, SegmentWriter, Zero, read_segment, replay
-from dr.journal.layout import CRC, HEADER, MAGIC, RECORD
+from dr.journal.layout import CRC, HEADER, MAGIC, RECORD, RECORD_END, RECORD_ZERO
 
 HEAD = SegmentHeader(3, 17, "sda", SegmentKind.DATA)
 
@@ -196,6 +196,22 @@ def test_the_writer_refuses_what_a_reader_would() -> None:
     with pytest.raises(ValueError, match="of payload"):
         writer.data(8 << 20, bytes(1 << 20))
     assert writer.payload_bytes == (3 << 20) + 512
+    writer.zero(8 << 20, 64 << 20)
+    with pytest.raises(ValueError, match="of zeros"):
+        writer.zero(128 << 20, 512)
+
+
+@pytest.mark.parametrize("extents", [[(0, 1 << 40)], [(0, 64 << 20), (64 << 20, 512)]])
+def test_a_few_bytes_cannot_claim_a_disk_of_zeros(extents: list[tuple[int, int]]) -> None:
+    """Whoever applies them needs memory for each chunk of them."""
+    body = packed([])[: HEADER.size + 3 + CRC.size]
+    for offset, length in extents:
+        head = RECORD.pack(RECORD_ZERO, 0, 0, 0, offset, length)
+        body += head + CRC.pack(zlib.crc32(head))
+    end = RECORD.pack(RECORD_END, 0, 0, 32, 0, len(extents))
+    sha = hashlib.sha256(body).digest()
+    with pytest.raises(Corrupt, match="of zeros"):
+        read_segment(body + end + CRC.pack(zlib.crc32(sha, zlib.crc32(end))) + sha)
 
 
 @settings(deadline=None)
