@@ -174,7 +174,7 @@ class Replication:
         positions = self.positions
         if not self.session.started:
             self._decide(opened)
-        elif self._forgotten(opened) and not self._resync_since_it_went_back:
+        elif opened.forgot(positions.get("stored_sequence")) and not self._resync_since_it_went_back:
             told = positions.get("stored_sequence")
             what = f"the replica holds segments up to {opened.replica_sequence}, {told} was acknowledged as stored"
             self.resync(reason("store-went-back", what))
@@ -213,10 +213,6 @@ class Replication:
         if position.stored > positions.get("stored_sequence"):
             positions.set("stored_sequence", position.stored)
         self.ledger.stored(position.stored)
-
-    def _forgotten(self, opened: Opened) -> bool:
-        """Tell whether the store went back: behind what we were told, or behind what only the process server knew."""
-        return opened.store_went_back or opened.replica_sequence < self.positions.get("stored_sequence")
 
     @property
     def _resync_since_it_went_back(self) -> bool:

@@ -64,6 +64,10 @@ class Opened:
     store_went_back: bool
     replica_empty: bool
 
+    def forgot(self, told: int) -> bool:
+        """Tell whether the store went back: behind what we were `told`, or behind what only the process server knew."""
+        return self.store_went_back or self.replica_sequence < told
+
 
 @dataclass(frozen=True)
 class Parcel:
@@ -252,10 +256,16 @@ class Sender:
         if pause:
             self._sleep(2.0)
         opened = self._open(sequence)
-        if opened.writer_epoch == self._positions.get("writer_epoch") and opened.next_sequence - sequence in (0, 1):
+        # A store that went back may have forgotten a writer too, and its epoch is then given a second time.
+        same = opened.writer_epoch == self._positions.get("writer_epoch")
+        if same and opened.next_sequence - sequence in (0, 1) and not opened.forgot(self._told):
             return opened.next_sequence > sequence
         self._ask(opened)
         raise _WriterChanged
+
+    @property
+    def _told(self) -> int:
+        return self._positions.get("stored_sequence")
 
     def _open_anew(self) -> None:
         self._ask(self._open(max(1, self._positions.get("next_sequence"))))
@@ -272,7 +282,7 @@ class Sender:
                 body = {
                     "protection_epoch": self._epoch,
                     "next_sequence": next_sequence,
-                    "stored_sequence": self._positions.get("stored_sequence"),
+                    "stored_sequence": self._told,
                     **self._opening,
                 }
                 answer = self.link.request("POST", f"{self._path}/stream", body, seconds=OPEN_SECONDS)

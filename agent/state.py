@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import mmap
 import os
-import struct
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, Optional
 
@@ -26,7 +25,6 @@ FIELDS = (
     "overruns",
     "events",
 )
-_U64 = struct.Struct("=Q")
 SESSION = "session.json"
 LASTING = "agent-state.json"
 
@@ -35,24 +33,24 @@ class Positions:
     """Counters in a mapped file of the run folder, as attributes by the names of `FIELDS`."""
 
     def __init__(self, path: str) -> None:
-        size = len(FIELDS) * _U64.size
+        size = len(FIELDS) * 8
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if os.fstat(descriptor).st_size != size:
                 os.ftruncate(descriptor, size)
                 os.posix_fallocate(descriptor, 0, size)
-            self._file = mmap.mmap(descriptor, size)
+            # Not `struct`: it clears the bytes before it stores them, and a kill between the two would leave 0.
+            self._values = memoryview(mmap.mmap(descriptor, size)).cast("Q")
         finally:
             os.close(descriptor)
 
     def get(self, name: str) -> int:
         """Return the counter `name`."""
-        value: int = _U64.unpack_from(self._file, FIELDS.index(name) * _U64.size)[0]
-        return value
+        return self._values[FIELDS.index(name)]
 
     def set(self, name: str, value: int) -> None:
         """Store the counter `name`."""
-        _U64.pack_into(self._file, FIELDS.index(name) * _U64.size, value)
+        self._values[FIELDS.index(name)] = value
 
     def add(self, name: str, value: int) -> None:
         """Add to the counter `name`; one thread only."""

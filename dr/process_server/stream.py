@@ -20,6 +20,7 @@ from dr.process_server.spool import Spooled, cannot_keep
 from dr.vault.batch import DiskSpec
 
 FILE = "stream.json"
+MAX_JUMP = 1 << 32  # segments that were lost with a spool, or forgotten by a store; more than anybody sends in years
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,20 @@ def require_declared(server: str, asked: int, declared: int) -> None:
             code="epoch-not-declared",
             remedy="after a failover, `pulumi up` of the site stack tells the process servers; if there was none, "
             f"somebody else holds this server's certificate: `dr revoke {server}`",
+        )
+
+
+def require_near(server: str, asked: int, received: int) -> None:
+    """Raise `Refused` when an agent would leave out so many numbers that they could be used up.
+
+    Numbers end at 63 bits and never go back, so whoever jumped there once would keep the true agent out for good.
+    """
+    if asked > received + MAX_JUMP:
+        raise Refused(
+            f"{server}: segment {asked} cannot follow {received}",
+            code="sequence-too-far",
+            remedy="restart the agent's server, which makes it number from what was received; if that is no cure, "
+            f"somebody else holds its certificate: `dr revoke {server}`",
         )
 
 

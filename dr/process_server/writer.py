@@ -27,7 +27,7 @@ from dr.process_server.admission import admit
 from dr.process_server.applying import Done, Step, next_step, perform
 from dr.process_server.spool import Spool, Spooled, SpoolFull, SpoolShareFull
 from dr.process_server.states import Opened, Position, SkippedPoint, WriterReport, WriterState
-from dr.process_server.stream import Stream, fenced, writer_changed
+from dr.process_server.stream import Stream, fenced, require_near, writer_changed
 from dr.process_server.vault_side import StoreUnavailable, VaultSide
 from dr.vault import fitting
 from dr.vault.replica import ReplicaSet
@@ -98,6 +98,7 @@ class ServerWriter:
                 # The agent learns of it by this answer and will compare: by then digests must promise nothing.
                 await self._in_vault(self._replica.distrust)
                 self._went_back = False
+            require_near(self.server, next_sequence, self._received)
             self._next = max(next_sequence, self._received + 1)
             self._last_digest = b""
             log.info(

@@ -75,6 +75,20 @@ def test_whatever_a_cut_says_the_stream_goes_on(tmp_path: Path, facts: dict[str,
     run(tmp_path, test)
 
 
+def test_nobody_uses_up_the_numbers_of_a_stream(tmp_path: Path) -> None:
+    """A stolen certificate is revoked; what was done with it must not keep the true server out for good."""
+
+    async def test(site: Site) -> None:
+        writer = await site.process_server()
+        with pytest.raises(Refused) as refused:
+            await writer.open_stream(stream(), (1 << 63) - 1)
+        assert refused.value.code == "sequence-too-far"
+        assert (await writer.open_stream(stream(), 1)).next_sequence == 1
+        assert (await writer.open_stream(stream(), 1 << 31)).next_sequence == 1 << 31
+
+    run(tmp_path, test)
+
+
 def test_a_disk_that_no_blob_could_hold_claims_nothing(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         writer = await site.process_server()
