@@ -45,7 +45,7 @@ DISCARD = ord("D")
 _MAGIC = b"LBRING3\0"
 _HEAD = struct.Struct("=8sII")
 _CPU = struct.Struct("=I")
-_COUNTS = struct.Struct("=QQqQ")
+_COUNTS = 4  # numbers of 8 bytes
 _COUNTS_START = 64
 
 Mark = Callable[[int, int, int], None]
@@ -124,21 +124,28 @@ class Ring:
         self.page, self.event = layouts(config.tracefs, config.event)
         names = _cpu_names(self._folder)
         self._open_slots(config.slot_path, len(names))
+        self.cpus = len(names)
+        self.cpu_numbers = [int(name[3:]) for name in names]
         self._filter_path = f"{self._folder}/events/block/{config.event}/filter"
+        lists = (f"{self._folder}/{name}" for name in ("set_event_pid", "set_event_notrace_pid"))
+        self._pid_lists = [path for path in lists if os.path.exists(path)]
         self.check_filter()
         self._pages = [_open(f"{self._folder}/per_cpu/{name}/trace_pipe_raw") for name in names]
         self._stats = [_open(f"{self._folder}/per_cpu/{name}/stats") for name in names]
         self._switch_names = ("tracing_on", f"events/block/{config.event}/enable")
         self._switches = [_open(f"{self._folder}/{name}") for name in self._switch_names]
         self._suspicion: Dict[int, int] = {}
-        self.cpus = len(names)
-        self.cpu_numbers = [int(name[3:]) for name in names]
         self.events = 0
 
     def check_filter(self) -> None:
-        """Raise `LostTrack` unless the instance records our disks, and writes alone."""
+        """Raise `LostTrack` unless the instance records our disks, and writes alone, on all CPUs for all processes."""
         if _read(self._filter_path).strip() != self._filter:
             raise LostTrack("the tracing instance records other disks")
+        traced = int(_read(f"{self._folder}/tracing_cpumask").strip().replace(",", ""), 16)
+        if any(not traced >> cpu & 1 for cpu in self.cpu_numbers):
+            raise LostTrack("the tracing instance does not record all processors")
+        if any(_read(path).strip() for path in self._pid_lists):
+            raise LostTrack("the tracing instance does not record all processes")
 
     def recover(self, tell: Mark) -> None:
         """Merge what a killed agent left in the slots; raises `LostTrack` when it does not add up."""
@@ -179,9 +186,8 @@ class Ring:
         """Let the instance record our disks again, and nothing else, for all processes on all processors."""
         _write(self._filter_path, self._filter)
         _write(f"{self._folder}/tracing_cpumask", _mask(self.cpu_numbers))
-        for name in ("set_event_pid", "set_event_notrace_pid"):
-            if os.path.exists(f"{self._folder}/{name}"):
-                _write(f"{self._folder}/{name}", "")  # opened and truncated: of all processes
+        for path in self._pid_lists:
+            _write(path, "")  # opened and truncated: of all processes
         for name in self._switch_names:
             _write(f"{self._folder}/{name}", "1")
 
@@ -211,6 +217,7 @@ class Ring:
         """Stop reading; the instance goes on recording."""
         for descriptor in [*self._pages, *self._stats, *self._switches]:
             os.close(descriptor)
+        self._numbers.release()
         self._view.release()
         self._file.close()
 
@@ -225,6 +232,7 @@ class Ring:
         # Resident before the kernel copies a page into it: a copy that fails half way would lose events.
         self._file[self._slots :: 4096] = bytes(self._file[self._slots :: 4096])
         self._view = memoryview(self._file)
+        self._numbers = self._view.cast("q")
 
     def _drain_cpu(self, cpu: int, tell: Mark) -> bool:
         torn = False
@@ -287,11 +295,18 @@ class Ring:
         return None
 
     def _counts(self, cpu: int) -> "_Counts":
-        return _Counts(*_COUNTS.unpack_from(self._file, _COUNTS_START + cpu * _COUNTS.size))
+        place = self._place(cpu)
+        return _Counts(*self._numbers[place : place + _COUNTS])
 
     def _set_counts(self, cpu: int, counts: "_Counts") -> None:
-        place = _COUNTS_START + cpu * _COUNTS.size
-        _COUNTS.pack_into(self._file, place, counts.merged, counts.lost, counts.unmarked, counts.discarded)
+        # Each is one store. `struct` clears them all first, and a kill between would leave zeros.
+        new = (counts.merged, counts.lost, counts.unmarked, counts.discarded)
+        for place, count in enumerate(new, self._place(cpu)):
+            self._numbers[place] = count
+
+    @staticmethod
+    def _place(cpu: int) -> int:
+        return _COUNTS_START // 8 + cpu * _COUNTS
 
 
 @dataclass(frozen=True)
@@ -340,7 +355,7 @@ def _mask(cpus: Sequence[int]) -> str:
 
 
 def _slot_start(cpus: int, page_bytes: int) -> int:
-    return -(-(_COUNTS_START + cpus * _COUNTS.size) // page_bytes) * page_bytes
+    return -(-(_COUNTS_START + cpus * _COUNTS * 8) // page_bytes) * page_bytes
 
 
 def _cpu_names(folder: str) -> List[str]:

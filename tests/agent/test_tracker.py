@@ -258,6 +258,23 @@ def test_a_changed_filter_is_lost_track(disk: Tracked) -> None:
     disk.tracker.check()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "what"), [("tracing_cpumask", "1", "processors"), ("set_event_pid", "1", "processes")]
+)
+def test_an_instance_that_records_a_part_only_is_lost_track(disk: Tracked, name: str, value: str, what: str) -> None:
+    """Without maps nothing else would tell: the pulse is seen as long as its own processor and process are recorded."""
+    if name == "tracing_cpumask" and len(os.sched_getaffinity(0)) < 2:
+        pytest.fail("this test needs two processors")
+    disk.tracker.check()
+    (Path(disk.config.ring.folder) / name).write_text(value)
+    with pytest.raises(LostTrack, match=f"does not record all {what}"):
+        disk.tracker.check()
+    with pytest.raises(LostTrack, match=f"does not record all {what}"):
+        disk.reopen()
+    disk.tracker = tracker.make(disk.config)
+    disk.tracker.check()
+
+
 def test_without_a_file_system_for_pins_the_ring_works_alone_by_name(disk: Tracked, tmp_path: Path) -> None:
     nowhere = replace(disk.config, marks=replace(disk.config.marks, folder=str(tmp_path / "nowhere" / "pins")))
     disk.reopen(nowhere)
