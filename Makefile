@@ -11,8 +11,9 @@ export PATH := $(CURDIR)/.venv/bin:$(LIFEBOAT_CACHE)/pulumi-$(PULUMI_VERSION)/bi
 WORKERS ?= 2
 PYTEST := .venv/bin/python -m pytest -q -p no:cacheprovider
 
-.PHONY: help setup check lint quick test demo prove-tracking prove-matrix bench lock format clean
+.PHONY: help setup check lint quick test demo prove-tracking prove-points prove-matrix bench lock format clean
 DURATION ?= 60
+POINTS ?= 300
 SIZE ?= full
 .DEFAULT_GOAL := help
 
@@ -27,6 +28,9 @@ demo: setup ## protect a real server, burn its site, run it again; TAMPER=1 and 
 
 prove-tracking: setup ## lose no write for DURATION seconds, whoever is killed; MUTANT=name (tests/mutants) must fail
 	@.venv/bin/python -m tests.tracking --seconds $(DURATION) $(if $(MUTANT),--mutant $(MUTANT))
+
+prove-points: setup ## each of POINTS recovery points is one instant and whole, also after power cuts; MUTANT=name must fail
+	@.venv/bin/python -m tests.points --points $(POINTS) $(if $(MUTANT),--mutant $(MUTANT))
 
 check: setup lint quick ## lint, types, import rules, quick tests
 

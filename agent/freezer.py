@@ -26,7 +26,7 @@ from agent.watchdog import FITHAW
 from dr.errors import LifeboatError
 
 READY_SECONDS = 10.0
-FREEZE_SECONDS = 1.0  # for those that are frozen at the same time
+FREEZE_SECONDS = 2.0  # for those that are frozen at the same time
 RECORD = "freezing.json"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime, timezone
 from typing import Any, Dict, Mapping, Optional
 
 from agent.config import Config
@@ -43,7 +44,8 @@ class Status:
     def cut_skipped(self, why: Reason) -> None:
         """Note a recovery point that was not made."""
         number = self._last_cut["number"] if self._last_cut else None
-        self._last_cut = {"outcome": "skipped", "number": number, "reason": why.as_dict()}
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        self._last_cut = {"outcome": "skipped", "number": number, "reason": why.as_dict(), "skipped_time": now}
 
     def changed(self) -> bool:
         """Tell whether the mode or the request that was taken up differs from what was published."""

@@ -1,4 +1,4 @@
-"""Write a file so that after a power cut it is either the old one or the new one, whole."""
+"""Write a file so that after a power cut it is either the old one or the new one, whole; make a folder that stays."""
 
 from __future__ import annotations
 
@@ -24,6 +24,17 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         Path(temporary).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def make_folder_durably(folder: Path, *, mode: int = 0o700) -> None:
+    """Make `folder` and what is missing above it; each new one's name is durable in the folder that holds it."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for each in reversed(missing):
+        each.mkdir(mode=mode, exist_ok=True)
+        sync_folder(each.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -36,7 +36,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from dr.durable import sync_folder, write_durably
+from dr.durable import make_folder_durably, sync_folder, write_durably
 from dr.errors import Corrupt, LifeboatError, PrerequisiteMissing
 
 MAGIC = b"LSP1"
@@ -94,7 +94,7 @@ def load_key(path: Path) -> bytes:
     Raises `PrerequisiteMissing` when the file holds no key.
     """
     if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder_durably(path.parent)
         write_durably(path, secrets.token_bytes(KEY_BYTES), mode=0o600)
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
@@ -116,7 +116,7 @@ class Spool:
         self._used: dict[str, int] = {}
         self._sharing: frozenset[str] = frozenset()
         self._counting = threading.Lock()  # the writer removes while the API appends
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder_durably(folder)
 
     @property
     def used_bytes(self) -> int:

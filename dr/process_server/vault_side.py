@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dr.compile import names
-from dr.durable import write_durably
+from dr.durable import make_folder_durably, write_durably
 from dr.errors import Corrupt, LifeboatError, NotFound, Unreachable
 from dr.process_server.stream import Stream
 from dr.vault import fitting
@@ -46,7 +46,7 @@ def instance_name(name: str, spool: Path) -> str:
     """Return who the process server with this spool is; makes the instance when the spool is new."""
     path = spool / INSTANCE_FILE
     if not path.exists():
-        spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder_durably(spool)
         write_durably(path, secrets.token_hex(8).encode(), mode=0o600)
     return f"{name}/{path.read_text().strip()}"
 

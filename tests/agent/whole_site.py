@@ -131,6 +131,11 @@ class Site:
         servers = {SERVER: replace(self._settings.servers[SERVER], traffic=traffic)}
         self.configuration.settings = replace(self._settings, servers=servers)
 
+    def declare_points(self, every_seconds: int) -> None:
+        """Change how often the policy makes a recovery point; the agent hears it with its next heartbeat."""
+        servers = {SERVER: replace(self._settings.servers[SERVER], crash_consistent_seconds=every_seconds)}
+        self.configuration.settings = replace(self._settings, servers=servers)
+
     def manifests(self) -> list[dict[str, Any]]:
         """Return every recovery point's manifest, oldest first."""
         found = [

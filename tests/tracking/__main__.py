@@ -9,16 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from tests.agent.protected import CHECKOUT
+from tests.tracking.mutants import prove_mutant
 from tests.tracking.proof import Proof
 
-MUTANTS = CHECKOUT / "tests" / "mutants"
-COPIED = ("agent", "dr", "tests", "docs")
 # What each mutant breaks, so that its proof begins with the scenario that is about it.
 ABOUT = {
     "issue-only": "slow_writes",
@@ -36,7 +33,10 @@ def main() -> int:
     parser.add_argument("--mutant", choices=sorted(ABOUT))
     parser.add_argument("--first", default="", help="the scenario to begin with")
     chosen = parser.parse_args()
-    return prove_mutant(chosen.mutant, chosen.seconds) if chosen.mutant else prove(chosen.seconds, chosen.first)
+    if chosen.mutant:
+        command = ["-m", "tests.tracking", "--seconds", str(chosen.seconds), "--first", ABOUT[chosen.mutant]]
+        return prove_mutant(chosen.mutant, command)
+    return prove(chosen.seconds, chosen.first)
 
 
 def prove(seconds: float, first: str) -> int:
@@ -49,21 +49,6 @@ def prove(seconds: float, first: str) -> int:
         shutil.rmtree(folder)
     print(json.dumps(verdict.as_dict()), flush=True)
     return 0 if verdict.passed else 1
-
-
-def prove_mutant(name: str, seconds: float) -> int:
-    with tempfile.TemporaryDirectory(prefix="lifeboat-mutant-") as folder:
-        for part in COPIED:
-            shutil.copytree(CHECKOUT / part, Path(folder) / part, ignore=shutil.ignore_patterns("__pycache__"))
-        patch = MUTANTS / f"{name}.patch"
-        done = subprocess.run(
-            ["patch", "-p1", "--fuzz=0", "-i", str(patch)], cwd=folder, check=False, capture_output=True, text=True
-        )
-        if done.returncode != 0:
-            print(f"{patch} does not apply:\n{done.stdout}{done.stderr}", file=sys.stderr)
-            return 2
-        command = [sys.executable, "-m", "tests.tracking", "--seconds", str(seconds), "--first", ABOUT[name]]
-        return subprocess.run(command, cwd=folder, check=False).returncode
 
 
 if __name__ == "__main__":

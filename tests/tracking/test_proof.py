@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from tests.agent.protected import CHECKOUT
-from tests.tracking.__main__ import ABOUT, MUTANTS
+from tests.points.__main__ import ABOUT as ABOUT_POINTS
+from tests.tracking.__main__ import ABOUT
+from tests.tracking.mutants import MUTANTS
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
@@ -43,4 +45,4 @@ def test_each_mutant_fails(name: str) -> None:
 
 
 def test_each_patch_is_a_mutant() -> None:
-    assert {patch.stem for patch in MUTANTS.iterdir()} == set(ABOUT)
+    assert {patch.stem for patch in MUTANTS.iterdir()} == {*ABOUT, *ABOUT_POINTS}

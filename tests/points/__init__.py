@@ -1,0 +1,1 @@
+"""The proof of recovery points: `make prove-points`, docs/points-proof.md."""
