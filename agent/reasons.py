@@ -18,6 +18,8 @@ REMEDIES = {
     "no-pulse": "nothing to do: other checks of the tracker go on; put /var on a protected disk to have this one too",
     "tracker-overrun": "raise limits.tracker_kib or give the agent more CPU; " + _WAIT,
     "store-went-back": "check the storage account; " + _WAIT,
+    "another-sender": "find who else sends as this server: a copy of it, a machine that was set back with its memory, "
+    "a stolen certificate (then `dr revoke` it); " + _WAIT,
     "requested": _WAIT,
     "disks-changed": _WAIT,
     "resync-waits": "nothing to do; `dr resync SERVER` begins it at once. Changes are tracked meanwhile, and no new "

@@ -172,8 +172,13 @@ class Replication:
         self.sender.drop()
         self.ledger.start_over()
         positions = self.positions
+        sent = positions.get("next_sequence")  # the last that may have arrived, if it was on its way
         if not self.session.started:
+            positions.set("next_sequence", opened.next_sequence)  # before we have begun: all before it is others'
             self._decide(opened)
+        elif opened.received_sequence > sent:
+            what = f"segments up to {opened.received_sequence} were received, and {sent} is the last that was sent here"
+            self.resync(reason("another-sender", what))
         elif opened.forgot(positions.get("stored_sequence")) and not self._resync_since_it_went_back:
             told = positions.get("stored_sequence")
             what = f"the replica holds segments up to {opened.replica_sequence}, {told} was acknowledged as stored"

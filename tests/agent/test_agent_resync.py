@@ -97,6 +97,24 @@ def test_a_store_that_went_back_is_not_believed_about_its_digests(protected: Pro
     assert protected.differing_chunks() == []
 
 
+@pytest.mark.parametrize("running", [True, False])
+def test_what_somebody_else_sent_as_this_server_does_not_stay(protected: Protected, site: Site, running: bool) -> None:
+    """A stolen certificate, a second agent, or a machine that was set back to a snapshot with its memory."""
+    disk = protected.disk("os", 16 * MIB)
+    fill(disk, range(64), "ours")
+    protected.start()
+    protected.wait_drained()
+    if not running:
+        protected.kill()
+    site.send_as_somebody_else(disk.name, disk.size, {7: bytes(CHUNK), 9: b"x" * CHUNK})
+    if not running:
+        protected.start()
+    fill(disk, [1], "written afterwards")
+    resynced(protected)
+    assert "another-sender" in protected.log.read_text()
+    assert protected.differing_chunks() == []
+
+
 def test_a_store_that_forgot_what_only_the_process_server_knew_is_named_and_healed(
     protected: Protected, site: Site
 ) -> None:

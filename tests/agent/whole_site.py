@@ -6,7 +6,7 @@ import asyncio
 import json
 import ssl
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +21,11 @@ from dr.config_server.server import ConfigurationServer
 from dr.config_server.settings import Address, ServerSettings, SiteSettings
 from dr.model import Traffic
 from dr.process_server.server import ProcessServer, ProcessServerSettings
+from dr.process_server.stream import Stream
+from dr.vault.batch import DiskSpec
 from dr.vault.memory import MemoryBlobStore
 from tests.certificates.holders import hold, site_certificates
+from tests.process_server.scripted import data_segment
 
 SITE = "hq"
 SERVER = "shop1"
@@ -106,6 +109,19 @@ class Site:
             return dict(self.configuration._cuts.find(SERVER, identity).document())
 
         return self._on_loop(look())
+
+    def send_as_somebody_else(self, disk: str, size: int, chunks: Mapping[int, bytes]) -> None:
+        """Send a segment for each of these chunks, as whoever holds the agent's certificate can."""
+
+        async def send() -> None:
+            assert self._process_server is not None
+            writer = self._process_server._writers[SERVER]
+            opened = await writer.open_stream(Stream(1, (DiskSpec(disk, size),), {}), 1)
+            for sequence, (chunk, content) in enumerate(chunks.items(), opened.next_sequence):
+                segment = data_segment(1, sequence, disk, {chunk: content})
+                await writer.append(1, sequence, opened.writer_epoch, segment)
+
+        self._on_loop(send())
 
     def release(self, identity: str) -> None:
         async def do() -> None:
