@@ -126,12 +126,15 @@ class SiteBlueprint:
 class CheckBlueprint:
     name: str
     server: str
-    kind: str  # "tcp" | "http"
+    kind: str  # "tcp" | "http" | "ssh" | "sql"
     port: int
     path: str
     status: int
     contains: str | None
     timeout_seconds: int
+    command: str | None = None  # ssh
+    engine: str | None = None  # sql: "postgresql" | "mariadb"
+    ssh: Ssh | None = None  # ssh: the protected server's own login, at another address
 
 
 @dataclass(frozen=True, slots=True)

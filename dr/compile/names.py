@@ -260,10 +260,10 @@ def capacity_group_id_suffix(site: Site, zone: str | None) -> str:
     return f"{group}/providers/Microsoft.Compute/capacityReservationGroups/{capacity_group(site.name, zone)}"
 
 
-def health_check(server: str, kind: str, port: int, path: str) -> str:
-    """The check's name; two checks of one port differ by their path."""
-    name = f"check-{server}-{kind}-{port}"
-    return name if path == "/" else f"{name}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+def health_check(server: str, kind: str, port: int, path: str, command: str | None = None) -> str:
+    """The check's name; two checks of one port differ by their path or command."""
+    name, detail = f"check-{server}-{kind}-{port}", command or path
+    return name if detail == "/" else f"{name}-{hashlib.sha256(detail.encode()).hexdigest()[:8]}"
 
 
 TAG_SITE = "lifeboat-site"

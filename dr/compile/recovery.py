@@ -54,10 +54,6 @@ def _not_yet(plan: RecoveryPlan) -> Iterator[str]:
             for action in actions:
                 waits = WAITING[f"RecoveryPlan.groups[].{when}"]
                 yield f'action "{action.name}" {when} group {number} waits for a capability to come: {waits}'
-        for check in group.checks:
-            key = f"RecoveryPlan.groups[].checks[].{check.kind}"
-            if key in WAITING:
-                yield f'the {check.kind} check of "{check.server}" waits for a capability to come: {WAITING[key]}'
 
 
 def _plans_there_are(declaration: Declaration, plan_name: str) -> str:
@@ -70,7 +66,7 @@ def _plans_there_are(declaration: Declaration, plan_name: str) -> str:
 def _group(declaration: Declaration, group: PlanGroup, plan: str, run: str, tags: dict[str, str]) -> GroupBlueprint:
     return GroupBlueprint(
         servers=tuple(_server(declaration, declaration.servers[name], plan, run, tags) for name in group.servers),
-        checks=tuple(_check(check) for check in group.checks),
+        checks=tuple(_check(declaration, check) for check in group.checks),
     )
 
 
@@ -108,9 +104,9 @@ def _disk(disk: Disk, index: int, server: str, plan: str, run: str) -> Recovered
     )
 
 
-def _check(check: HealthCheck) -> CheckBlueprint:
+def _check(declaration: Declaration, check: HealthCheck) -> CheckBlueprint:
     return CheckBlueprint(
-        name=names.health_check(check.server, check.kind, check.port, check.path),
+        name=names.health_check(check.server, check.kind, check.port, check.path, check.command),
         server=check.server,
         kind=check.kind,
         port=check.port,
@@ -118,4 +114,7 @@ def _check(check: HealthCheck) -> CheckBlueprint:
         status=check.status,
         contains=check.contains,
         timeout_seconds=check.timeout_seconds,
+        command=check.command,
+        engine=check.engine,
+        ssh=declaration.servers[check.server].ssh if check.kind == "ssh" else None,
     )

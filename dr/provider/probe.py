@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 ANSWER_SECONDS = 5.0
@@ -31,8 +32,13 @@ class Answer:
 
 def ask(probe: Probe, host: str, port: int) -> Answer:
     """Ask once, within about `ANSWER_SECONDS`; a refusal or silence is an answer too."""
+    return heard(lambda: _ask_http(probe, host, port) if probe.kind == "http" else _ask_tcp(host, port))
+
+
+def heard(question: Callable[[], Answer]) -> Answer:
+    """Ask, and take what sockets raise for the answer that it is."""
     try:
-        return _ask_http(probe, host, port) if probe.kind == "http" else _ask_tcp(host, port)
+        return question()
     except TimeoutError:
         return Answer(False, f"no answer within {ANSWER_SECONDS:.0f} s")
     except ConnectionError as error:

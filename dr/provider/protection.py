@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dr.certificates.site import SiteCertificates
 from dr.compile.blueprint import DiskBlueprint, ProtectionBlueprint
 from dr.errors import LifeboatError, Unreachable
-from dr.model import JumpHost, SecretReference, Ssh
+from dr.provider import logins
 from dr.provider.installation_log import extended
 from dr.provider.resource import NotReady, Properties, ResourceType, Session
 from dr.provider.world import World
@@ -162,7 +162,7 @@ def _blueprint(properties: Properties) -> ProtectionBlueprint:
     policy = properties["initialPolicy"]
     return ProtectionBlueprint(
         server=properties["server"],
-        ssh=_ssh(properties["ssh"]),
+        ssh=logins.ssh(properties["ssh"]),
         disks=tuple(DiskBlueprint(**disk) for disk in properties["disks"]),
         process_servers=tuple(properties["processServers"]),
         configuration_server=properties["configurationServer"],
@@ -171,31 +171,6 @@ def _blueprint(properties: Properties) -> ProtectionBlueprint:
         retention_seconds=policy["retentionSeconds"],
         firmware=properties.get("firmware"),
     )
-
-
-def _ssh(given: Properties) -> Ssh:
-    jump = given.get("jump")
-    return Ssh(
-        **_login(given),
-        password=_reference(given.get("password")),
-        sudo_password=_reference(given.get("sudoPassword")),
-        jump=JumpHost(**_login(jump)) if jump else None,
-    )
-
-
-def _login(given: Properties) -> dict[str, Any]:
-    return {
-        "address": given["address"],
-        "port": given["port"],
-        "user": given["user"],
-        "key_file": given.get("keyFile"),
-        "key_env": given.get("keyEnv"),
-        "host_key": given["hostKey"],
-    }
-
-
-def _reference(given: Properties | None) -> SecretReference | None:
-    return SecretReference(given.get("env"), given.get("file"), given.get("keyStore")) if given else None
 
 
 def _outputs(installed: Installed) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import paramiko
 
 from dr.compile.blueprint import ProtectionBlueprint
 from dr.errors import Refused, RunFailed, Unreachable
+from dr.model import Ssh
 from dr.push.credentials import Secrets
 from dr.push.login import AUTHENTICATION_SECONDS, CONNECT_SECONDS, Hop, hops, logged_in, translated
 from dr.target.references import described
@@ -226,7 +227,16 @@ def connect(
     password cannot be found) or `Unreachable` (after `seconds` without an answer). `secrets` defaults to the
     process's environment, without a key store.
     """
-    server, ssh, found = protection.server, protection.ssh, secrets or Secrets()
+    with connect_to(protection.server, protection.ssh, secrets=secrets, seconds=seconds) as connection:
+        yield connection
+
+
+@contextmanager
+def connect_to(
+    server: str, ssh: Ssh, *, secrets: Secrets | None = None, seconds: float = CONNECT_SECONDS
+) -> Iterator[Connection]:
+    """Open a connection as `ssh` says; `server` is its name in messages. Raises what `connect` does."""
+    found = secrets or Secrets()
     sudo_password = None
     if ssh.sudo_password is not None:
         secret = found.reveal(ssh.sudo_password, f"{server}: ssh.sudoPassword")

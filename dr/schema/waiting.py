@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _ACTIONS = "actions of recovery plans"
-_CHECKS = "health checks by SSH and SQL"
 
 WAITING: Mapping[str, str] = {
     "ReplicationPolicy.appConsistentEvery": "application-consistent recovery points",
@@ -18,7 +17,5 @@ WAITING: Mapping[str, str] = {
     "Server.bootPreparation": "boot readiness",
     "RecoveryPlan.groups[].before": _ACTIONS,
     "RecoveryPlan.groups[].after": _ACTIONS,
-    "RecoveryPlan.groups[].checks[].ssh": _CHECKS,
-    "RecoveryPlan.groups[].checks[].sql": _CHECKS,
     "RecoveryPlan.objectives": "drills and their evidence",
 }

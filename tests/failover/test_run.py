@@ -19,7 +19,7 @@ from dr.failover.preflight import PreflightFailed
 from dr.failover.progress import Progress
 from dr.failover.repair import HeldRun, locks, orphans, pending, run_of
 from dr.failover.run import Decision, Request, Surroundings, decide, fail_over
-from dr.model import Action, ActionKind, Declaration, HealthCheck, RunKind
+from dr.model import Action, ActionKind, Declaration, RunKind
 from dr.schema import load
 from dr.target.folders import LOCAL_SUBSCRIPTION
 from dr.vault.manifest import format_time
@@ -155,14 +155,11 @@ def test_every_obstacle_is_told_before_anything_is_made(make: Make) -> None:
 
 def test_what_the_plan_declares_and_a_run_cannot_do_yet_is_an_obstacle(make: Make) -> None:
     action = Action("switch-dns", ActionKind.SCRIPT, (RunKind.FAILOVER,), 300, 0, command=("./switch-dns.sh",))
-    check = HealthCheck("shop1", "sql", 5432, "/", 200, None, 300, engine="postgresql")
     stack = ScriptedStack()
     with pytest.raises(PreflightFailed) as caught:
-        fail_over(REQUEST, make(stack, declaration=with_more(after=(action,), checks=(check,))))
+        fail_over(REQUEST, make(stack, declaration=with_more(after=(action,))))
     assert caught.value.message.splitlines()[1:] == [
         'action "switch-dns" after group 1 waits for a capability to come: actions of recovery plans'
-        " (remedy: take it out of the plan, and do by hand what it does)",
-        'the sql check of "shop1" waits for a capability to come: health checks by SSH and SQL'
         " (remedy: take it out of the plan, and do by hand what it does)",
     ]
     assert stack.calls == []

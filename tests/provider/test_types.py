@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -61,11 +60,6 @@ PROTECTION = {
     "configurationServer": "10.0.2.2:8443",
     "initialPolicy": {"crashConsistentSeconds": 300, "rpoThresholdSeconds": 3600, "retentionSeconds": 86400},
 }
-
-
-@pytest.fixture
-def around(tmp_path: Path) -> Surroundings:
-    return Surroundings(tmp_path)
 
 
 def test_every_type_is_registered_once(around: Surroundings) -> None:
@@ -487,6 +481,18 @@ class TestHealthCheck:
             around.endpoint = ("127.0.0.1", port)
             outputs = kind.update(caught.value.resource_id, caught.value.outputs, self.inputs("tcp"), around.session)
         assert outputs["state"] == "passed"
+
+    def test_what_did_not_pass_is_due_even_when_a_refresh_forgot_that_it_was_not_ready(
+        self, around: Surroundings
+    ) -> None:
+        kind = HealthCheck(around.world)
+        assert kind.due({**self.inputs("tcp"), "state": "booted, not healthy"}) == "state"
+        assert kind.due({**self.inputs("tcp"), "state": "passed"}) is None
+
+    def test_each_kind_says_what_it_needs(self, around: Surroundings) -> None:
+        kind = HealthCheck(around.world)
+        told = {which: [one.property for one in kind.check(self.inputs(which))] for which in ("ssh", "sql", "icmp")}
+        assert told == {"ssh": ["server", "ssh", "command"], "sql": ["engine"], "icmp": ["kind"]}
 
     def test_a_longer_time_out_does_not_ask_again(self, around: Surroundings) -> None:
         state = {**self.inputs("tcp"), "state": "passed", "passedAt": "then", "endpoint": "e", "lastAnswer": "a"}

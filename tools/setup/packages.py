@@ -29,6 +29,8 @@ NEEDED = (
     "openssh-client",
     "sudo",  # with and without a password, in the same tests
     "openssl",  # the agent's keys and requests
+    "postgresql",  # real databases in tests of SQL checks
+    "mariadb-server-core",
 )
 
 

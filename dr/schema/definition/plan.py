@@ -43,15 +43,15 @@ _CHECK = mapping(
         ),
         "tcp": mapping("Passes when a connection is accepted.", {"port": port(f"TCP port; {_OPEN_PORT}.")}, ["port"]),
         "ssh": mapping(
-            "Passes when a command on the recovered server ends with exit code 0.",
+            "Passes when a command on the recovered server, by its own SSH login, ends with exit code 0.",
             {
-                "command": text("The command, as the shell of the server's SSH user runs it."),
+                "command": text("The command, as `sh` of the server's SSH user runs it, for at most a minute."),
                 "port": port(f"SSH port; {_OPEN_PORT}.", 22),
             },
             ["command"],
         ),
         "sql": mapping(
-            "Passes when a database answers.",
+            "Passes when a database would serve: it asks for a password or refuses a stranger, and isn't starting.",
             {
                 "engine": choice("The database.", "postgresql", "mariadb"),
                 "port": port(f"TCP port; the engine's own, 5432 or 3306, when left out; {_OPEN_PORT}."),
