@@ -40,7 +40,7 @@ def test_whatever_dies_when_no_step_is_done_twice_unasked(
 ) -> None:
     store, clock = MortalStore(), Clock()
     world, again, said_done = World(store, outcomes), 0, False
-    for death, letters, word in [*calls, (None, "", "again"), *[(None, "", "again")] * len(outcomes)]:
+    for death, letters, word in [*calls, *[(None, "", "again")] * (len(outcomes) + 2)]:
         store.mortal = Mortal(death)
         store.script(letters)
         before = list(world.effects)
