@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from dr.provider.health_check import HealthCheck
@@ -57,6 +57,7 @@ def test_what_a_mariadb_says(said: bytes, answer: Answer) -> None:
     assert mariadb(said[:4]) is None
 
 
+@settings(deadline=None)
 @given(some.binary(max_size=200))
 def test_whatever_is_said_is_an_answer_or_the_beginning_of_one(said: bytes) -> None:
     for read in (postgresql, mariadb):
@@ -64,6 +65,7 @@ def test_whatever_is_said_is_an_answer_or_the_beginning_of_one(said: bytes) -> N
         assert answer is None or answer.text.isprintable()
 
 
+@settings(deadline=None)
 @given(some.binary(max_size=60), some.sampled_from(["28P01", "57P03"]))
 def test_an_answer_does_not_depend_on_how_it_arrives(more: bytes, state: str) -> None:
     whole = refusal(state, "because") + more

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 from jsonschema import validate
 
@@ -18,6 +18,7 @@ CONTEXT = StepContext("shop", "r1", "failover", "switch-dns", 1, "after", "rg", 
 SECRET = "Tide & Table"
 
 
+@settings(deadline=None, max_examples=60)
 @given(some.lists(some.integers(0, 40_000), max_size=8), some.integers(0, 70_000))
 def test_no_secret_is_kept_wherever_it_stands(sizes: list[int], at: int) -> None:
     whole = b"".join(b"%d-" % number * (size // 2) for number, size in enumerate(sizes))

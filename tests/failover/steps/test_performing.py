@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 from jsonschema import Draft202012Validator
 
@@ -34,6 +34,7 @@ CALLS = some.lists(
 OUTCOMES = some.lists(some.sampled_from([FAILED, DONE, Outcome(State.UNKNOWN, "no answer")]), max_size=5)
 
 
+@settings(deadline=None, max_examples=60)
 @given(CALLS, OUTCOMES)
 def test_whatever_dies_when_no_step_is_done_twice_unasked(
     calls: list[tuple[int | None, str, str]], outcomes: list[Outcome]
