@@ -134,7 +134,7 @@ class CheckBlueprint:
     timeout_seconds: int
     command: str | None = None  # ssh
     engine: str | None = None  # sql: "postgresql" | "mariadb"
-    ssh: Ssh | None = None  # ssh: the protected server's own login, at another address
+    ssh: Ssh | None = None  # ssh: how the recovered server is logged in to
 
 
 @dataclass(frozen=True, slots=True)

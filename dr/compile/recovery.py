@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from dataclasses import replace
 
 from dr.compile import names
 from dr.compile.blueprint import (
@@ -14,7 +15,7 @@ from dr.compile.blueprint import (
     RecoveredServerBlueprint,
 )
 from dr.errors import NotFound, Refused
-from dr.model import Declaration, Disk, Firmware, HealthCheck, PlanGroup, RecoveryPlan, Server
+from dr.model import Declaration, Disk, Firmware, HealthCheck, PlanGroup, RecoveryPlan, Server, Ssh
 from dr.schema.waiting import WAITING
 
 
@@ -104,7 +105,14 @@ def _disk(disk: Disk, index: int, server: str, plan: str, run: str) -> Recovered
     )
 
 
+def login_there(server: Server, port: int) -> Ssh:
+    """Return how a recovered server is logged in to: its own user and keys, without what stood at the site."""
+    return replace(server.ssh, address=server.target.address, port=port, jump=None)
+
+
 def _check(declaration: Declaration, check: HealthCheck) -> CheckBlueprint:
+    by_ssh = check.kind == "ssh"  # as the user itself, so nobody asks sudo
+    ssh = replace(login_there(declaration.servers[check.server], check.port), sudo_password=None) if by_ssh else None
     return CheckBlueprint(
         name=names.health_check(check.server, check.kind, check.port, check.path, check.command),
         server=check.server,
@@ -116,5 +124,5 @@ def _check(declaration: Declaration, check: HealthCheck) -> CheckBlueprint:
         timeout_seconds=check.timeout_seconds,
         command=check.command,
         engine=check.engine,
-        ssh=declaration.servers[check.server].ssh if check.kind == "ssh" else None,
+        ssh=ssh,
     )
