@@ -25,8 +25,8 @@ by its own Debian's tools. From the first byte that was sent until it was killed
 shapes, which are not all combinations: every Debian with every firmware and every file system, and every layout with
 every Debian, every firmware and every file system.
 
-The six took 28 minutes on two cores that others used too (load 5 to 15). The first time their disks are laid out as
-well, 1.5 to 7 minutes for each; they stay in the cache.
+The six took 28 minutes on two cores that others used too (load 5 to 15), the other twelve 80 (load 10 to 25). The
+first time their disks are laid out as well, 1.5 to 7 minutes for each; they stay in the cache.
 
 | layout | the root lies on |
 | --- | --- |
