@@ -75,13 +75,17 @@ def in_freezing_order(found: Iterable[FileSystem]) -> List[FileSystem]:
 
 def on_disks(disks: FrozenSet[Tuple[int, int]]) -> List[FileSystem]:
     """Return the writable file systems on `disks` (major, minor), in the order of freezing."""
-    found = []
-    for mount in superblocks(mounts_now(), _visible):
-        depths = (_depth(device, disks, 0, 0) for device in devices_of(mount))
-        depth = max((each for each in depths if each is not None), default=None)
+    depths: Dict[Tuple[int, int], int] = {}
+    ours = []
+    for mount in mounts_now():
+        found = [_depth(device, disks, 0, 0) for device in devices_of(mount)]
+        depth = max((each for each in found if each is not None), default=None)
         if depth is not None:
-            found.append(FileSystem(mount.mount_point, mount.kind, depth))
-    return in_freezing_order(found)
+            depths[mount.device] = depth
+            ours.append(mount)
+    # No other mount point is opened: it may lie on a server that is away.
+    visible = superblocks(ours, _visible)
+    return in_freezing_order(FileSystem(each.mount_point, each.kind, depths[each.device]) for each in visible)
 
 
 def mounts_now() -> List[Mount]:
@@ -92,8 +96,6 @@ def mounts_now() -> List[Mount]:
 
 def _visible(mount: Mount) -> bool:
     """Tell whether its mount point leads to it, and not to a mount that covers it."""
-    if not devices_of(mount):
-        return False
     try:
         descriptor = os.open(mount.mount_point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -35,6 +36,7 @@ def main() -> int:
         points, cuts = ABOUT[chosen.mutant]
         command = ["-m", "tests.points", "--points", str(points), "--power-cuts", str(cuts)]
         return prove_mutant(chosen.mutant, command)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was mounted is given back
     cuts = 2 * chosen.points // 3 if chosen.power_cuts is None else chosen.power_cuts
     return prove(chosen.points, cuts)
 
