@@ -26,7 +26,7 @@ from agent.control import Barrier, CutRequest
 from agent.disk import DiskUnreadable, Piece, resized
 from agent.facts import cut_facts, firmware
 from agent.filesystems import arrays_on, on_disks
-from agent.freezer import FreezeFailed, Freezer
+from agent.freezer import FreezeFailed, Freezer, first
 from agent.ledger import Batch
 from agent.quieting import Quieting
 from agent.reasons import Reason, of_error, reason
@@ -92,24 +92,25 @@ class Cutter:
                 return Cut(None, reason("too-much-pending", "earlier readings of the disks did not end"))
             loose.update((name, why.code) for name, why in self.quieting.off.items())
             holding = [each for each in file_systems if each.mount_point not in loose]
-            freezer = Freezer(self._folder, DEADLINE_SECONDS)
-            arrays = Arrays(arrays_on(disks))
-            try:
-                freezer.prepare(holding)
-            except FreezeFailed as error:
-                loose.update(dict.fromkeys((each.mount_point for each in holding), error.code))
-                freezer.close()
-                freezer, holding = Freezer(self._folder, DEADLINE_SECONDS), []
-            # What the cut takes and the maps tell of later is sent twice: let them tell now.
-            self._replication.begin_round()
-            if not holding:
-                self._quiet_moment(began + UNFROZEN_SECONDS)
-            try:
-                attempt = self._attempt(freezer, arrays, request, barrier)
-            finally:
-                freezer.close()
-                arrays.close()
-                log.release()
+            with first():
+                freezer = Freezer(self._folder, DEADLINE_SECONDS)
+                arrays = Arrays(arrays_on(disks))
+                try:
+                    freezer.prepare(holding)
+                except FreezeFailed as error:
+                    loose.update(dict.fromkeys((each.mount_point for each in holding), error.code))
+                    freezer.close()
+                    freezer, holding = Freezer(self._folder, DEADLINE_SECONDS), []
+                # What the cut takes and the maps tell of later is sent twice: let them tell now.
+                self._replication.begin_round()
+                if not holding:
+                    self._quiet_moment(began + UNFROZEN_SECONDS)
+                try:
+                    attempt = self._attempt(freezer, arrays, request, barrier)
+                finally:
+                    freezer.close()
+                    arrays.close()
+                    log.release()
             self._judge(freezer, attempt)
             changed = resized(self._replication.disks)
             if changed is not None:

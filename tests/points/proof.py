@@ -25,8 +25,8 @@ from tests.points.power import PowerCuts
 from tests.points.server import Server
 
 POLICY_SECONDS = 2  # a declaration allows no less than a minute
-BLOCK = 20  # points: the last of each block without freezing
-UNFROZEN = 5
+BLOCK = 10  # points: the last of each block without freezing
+UNFROZEN = 3
 BARRIER_EVERY = 3
 SKIPPED_SHARE = 0.05
 STALE_SECONDS = 120.0

@@ -37,7 +37,7 @@ def test_every_point_is_one_instant_and_whole() -> None:
     code, verdict = prove("--points", "20", "--power-cuts", "20")
     assert (code, verdict["failures"]) == (0, [])
     assert verdict["points"] == 20 and verdict["power_cuts"] == 20
-    assert verdict["points_frozen"] >= 10 and verdict["points_unfrozen"] >= 4 and verdict["points_pictured"] >= 2
+    assert verdict["points_frozen"] >= 8 and verdict["points_unfrozen"] >= 3 and verdict["points_pictured"] >= 2
     assert 0 < verdict["freeze_ms_median"] <= verdict["freeze_ms_max"]
     assert verdict["records"] > 100
 

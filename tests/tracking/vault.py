@@ -29,6 +29,7 @@ class Gate:
         self._store = store
         self.shut = False
         self.hook: Hook | None = None
+        self.after: Hook | None = None  # when it is done, and nobody has heard the answer
 
     def call(self, operation: str, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[bool, Any]:
         """Do an operation of the store; return whether it answered with an iterator, and what."""
@@ -37,6 +38,8 @@ class Gate:
         if self.hook is not None:
             self.hook(operation, args)
         found = getattr(self._store, operation)(*args, **named)
+        if self.after is not None:
+            self.after(operation, args)
         return (True, list(found)) if isinstance(found, Iterator) else (False, found)
 
 
