@@ -20,7 +20,6 @@ from tests.tracking.mutants import prove_mutant
 # What each mutant breaks, and how much of the proof shows it: points, power cuts.
 ABOUT = {
     "thawed-early": (40, 0),
-    "no-last-look": (40, 0),
     "cut-before-its-data": (40, 0),
     "received-before-sync": (0, 40),
 }

@@ -17,7 +17,6 @@ from tests.points.pictures import PLACES, out_of_order
 # What each mutant must show in the verdict, any of these.
 HARM = {
     "thawed-early": ("digest_mismatches", "order_violations", "torn_points"),
-    "no-last-look": ("digest_mismatches", "order_violations", "torn_points"),
     "cut-before-its-data": ("digest_mismatches", "order_violations", "torn_points"),
     "received-before-sync": ("received_lost", "torn_points"),
 }
