@@ -111,6 +111,19 @@ class Register:
                 (first,) = before or (renews,)
                 database.execute("INSERT INTO lineages VALUES (?, ?)", (certificate.serial, first))
 
+    def adopt(self, certificate: Issued) -> None:
+        """Note a certificate that was handed out before this register was made; one that is known stays as it is."""
+        row = (
+            certificate.serial,
+            certificate.issuer,
+            certificate.role,
+            certificate.name,
+            certificate.issued_at,
+            certificate.until,
+        )
+        with self._open() as database:
+            database.execute("INSERT OR IGNORE INTO issued VALUES (?, ?, ?, ?, ?, ?)", row)
+
     def use(self, token: str, key_sha256: str, until: float) -> None:
         """Exchange a token for one key; again for the same key, for its answer may have been lost.
 

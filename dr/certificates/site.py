@@ -185,6 +185,21 @@ class SiteCertificates:
         revoked = {each.serial for each in self.register.revoked()}
         return "it was revoked" if revoked & {found.serial, found.issuer} else None
 
+    def adopt(self, server: str, chain_pem: bytes) -> bool:
+        """Note the certificate that the agent of `server` holds, if it is one; return whether it is.
+
+        The register of a rebuilt site knows nobody: what is not noted could not be revoked by the server's name.
+        """
+        found = holding(chain_pem)
+        if found is None or chain_problem(chain_pem, self.authority_pem) is not None:
+            return False
+        if found.identity != Identity(self._site(), "agent", server):
+            return False
+        since = (found.certificate.not_valid_before_utc + authority.CLOCK_SLACK).timestamp()
+        who = found.identity
+        self.register.adopt(Issued(found.serial, found.issuer, who.role, who.name, since, found.until.timestamp()))
+        return True
+
     @property
     def issuing_revoked(self) -> bool:
         """Tell whether the issuing authority at work was revoked, so that `up` has to make another."""

@@ -61,7 +61,7 @@ def failover(
     if selector is not None:
         refuse_selector(selector, datetime.now(UTC))
     request = Request(plan, run, selector, source_may_be_alive, replace=yes)
-    with _progress() as (say, report):
+    with progress() as (say, report):
         result = fail_over(request, _surroundings(plan, target, say, report))
     if as_json:
         click.echo(json.dumps(result.as_dict()))
@@ -116,7 +116,7 @@ def _surroundings(plan: str, target: str | None, say: Say, report: Report) -> Su
 
 
 @contextmanager
-def _progress() -> Iterator[tuple[Say, Report]]:
+def progress() -> Iterator[tuple[Say, Report]]:
     """Yield where lines and events go: a live display on a terminal, else plain lines; always on stderr."""
     from dr.failover.progress import Progress  # noqa: PLC0415
 

@@ -19,12 +19,13 @@ RUNS = "runs"
 STATE = "state"
 RETENTION = "retention"
 OBSERVED = "observed"  # what retention itself saw, written by nobody else
+REGISTER = "register"  # what is revoked, which a rebuilt site must know
 PINS = "pins/"  # in container retention
 # A run's id is a part of names that Azure limits to 80 characters (`managed_disk` is the longest).
 RUN_LENGTH = 24
 RUN_PATTERN = re.compile(r"(?=.{1,24}\Z)[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
 _ROLES = uuid.UUID("5b7c4d0e-2f7b-4c58-9a57-1c1f5f8a6e21")
-CONTAINERS = (REPLICAS, MANIFESTS, RUNS, STATE, RETENTION, OBSERVED)
+CONTAINERS = (REPLICAS, MANIFESTS, RUNS, STATE, RETENTION, OBSERVED, REGISTER)
 
 
 def vault_resource_group(site: Site) -> str:

@@ -18,6 +18,7 @@ from dr.config_server.cuts import Cut, CutDesk, CutState
 from dr.config_server.events import EventLog
 from dr.config_server.health import Left, NamedState, Newest, server_document, status_document
 from dr.config_server.heartbeats import Heartbeats, check_status
+from dr.config_server.keeping import NOT_IN_VAULT
 from dr.config_server.resyncs import ResyncDesk
 from dr.config_server.settings import ServerSettings, SiteSettings
 from dr.config_server.traffic import limits_at
@@ -48,6 +49,7 @@ class Desk:
     writers: Callable[[], Mapping[str, WriterReport]]
     left: Callable[[], Awaitable[Left]]
     access_ends: Callable[[], datetime | None]  # when the site's login at the vault ends; None: it is not a file
+    not_in_vault: Callable[[], tuple[str, str]]  # cause and remedy of revocations that the vault does not keep
     now: Callable[[], datetime]
 
 
@@ -175,6 +177,7 @@ async def site_document(desk: Desk) -> dict[str, Any]:
         *_site_states(desk.heartbeats.unsaved or desk.verifications.unsaved or desk.events.unsaved),
         *certificate_states.site_states(known, desk.now()),
         *access_states(desk.access_ends(), desk.now()),
+        *_not_kept(*desk.not_in_vault()),
     ]
     site, left = desk.settings().site, await desk.left()
     document = status_document(site, "configuration-server", states, servers, desk.now(), left)
@@ -186,6 +189,10 @@ def _site_states(unsaved: str) -> list[NamedState]:
         return []
     remedy = "make room for the site's folder: the spool lies there as well, and a full one stops replication"
     return [NamedState("site-folder-unwritable", unsaved, remedy)]
+
+
+def _not_kept(cause: str, remedy: str) -> list[NamedState]:
+    return [NamedState(NOT_IN_VAULT, cause, remedy)] if cause else []
 
 
 def access_states(until: datetime | None, now: datetime) -> list[NamedState]:

@@ -1,8 +1,9 @@
 """Who keeps the certificates of a running `dr serve`, and knows what is revoked.
 
 `SiteKeeper`, where the configuration server is: renews the servers' certificate and the operator's by the issuing
-authority in the folder, and reads the register in it. `FarKeeper`, on the machine of a process server alone: asks the
-configuration server for both, and keeps a question open until there is news.
+authority in the folder, reads the register in it, and has the vault keep what is revoked (`dr.vault.revocations`).
+`FarKeeper`, on the machine of a process server alone: asks the configuration server for both, and keeps a question open
+until there is news.
 
 Neither guesses: until the list was read or heard once, what is revoked is not known, and nobody may be let in.
 What keeps one from its work is in `fault` and `remedy`, and the work is tried again; `serve.json` shows them.
@@ -14,18 +15,28 @@ import asyncio
 import logging
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from dr.certificates.site import ISSUING, REGISTER, SiteCertificates
 from dr.config_server import afar
 from dr.config_server import settings as site_settings
+from dr.config_server.settings import SiteSettings, WaitingForSite
 from dr.errors import LifeboatError
+from dr.vault import revocations
+from dr.vault.store import BlobStore
 
 log = logging.getLogger("dr.keeping")
 
 RENEW_LOOK_SECONDS = 60.0
 AGAIN_SECONDS = 5.0
 POLL_SECONDS = 20
+NOT_IN_VAULT = "revocations-not-kept"
+VAULT_REMEDY = (
+    "see that the vault answers; a vault of an older Lifeboat wants `pulumi up` of the vault stack, then `pulumi up "
+    "--refresh` of the site stack"
+)
 KEEPING_REMEDY = "make room for this server's folder and see that it can be written"
 
 
@@ -58,6 +69,11 @@ class Keeper(ABC):
             return
         self._next_renewal = time.monotonic() + AGAIN_SECONDS
 
+    @property
+    def not_in_vault(self) -> tuple[str, str]:
+        """Return cause and remedy of a revocation that the vault does not keep, empty when it keeps all."""
+        return self._faults.get(NOT_IN_VAULT, ("", ""))
+
     def _failed(self, work: str, fault: str, remedy: str) -> None:
         if self._faults.get(work) != (fault, remedy):
             log.warning("%s; %s", fault, remedy)
@@ -81,10 +97,14 @@ class Keeper(ABC):
 
 
 class SiteKeeper(Keeper):
-    """On the site's own machine."""
+    """On the site's own machine; `vault` opens the store of a site as one of its servers."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, vault: Callable[[SiteSettings], BlobStore]) -> None:
         super().__init__(folder)
+        self._vault = vault
+        self._in_vault: frozenset[str] | None = None  # what the vault is known to keep
+        self._copying: asyncio.Task[frozenset[str]] | None = None
+        self._next_copy = 0.0
         self._certificates = SiteCertificates(folder)
         self._stamp: object = None
         self._serials: frozenset[str] | None = None
@@ -111,10 +131,46 @@ class SiteKeeper(Keeper):
         return self._serials
 
     async def keep(self) -> None:
-        """Do nothing: the register is on this machine's disk."""
+        """Have the vault keep it too, in the background: the register lies on a disk that may burn."""
+        if self._copying is not None and self._copying.done():
+            copied, self._copying = self._copying, None
+            self._note_copy(copied)
+        due = self._serials is not None and self._in_vault != self._serials and time.monotonic() >= self._next_copy
+        if self._copying is not None or not due or not (self._folder / REGISTER).exists():
+            return
+        try:
+            settings = site_settings.load(self._folder / "config.json")
+        except WaitingForSite:
+            return
+        except LifeboatError:
+            return  # `serve.json` names it: nothing listens before it is mended
+        self._copying = asyncio.create_task(asyncio.to_thread(partial(self._copy, settings)))
 
     def close(self) -> None:
-        """Do nothing: nothing is under way between two calls."""
+        if self._copying is not None:
+            self._copying.cancel()
+            self._copying.add_done_callback(lambda copied: copied.cancelled() or copied.exception())
+
+    def _copy(self, settings: SiteSettings) -> frozenset[str]:
+        revoked = self._certificates.register.revoked()
+        store = self._vault(settings)
+        try:
+            count = revocations.keep(store, settings.site, revoked)
+        finally:
+            store.close()
+        if count:
+            log.info("the vault keeps %d more revocations", count)
+        return frozenset(each.serial for each in revoked)
+
+    def _note_copy(self, copied: asyncio.Task[frozenset[str]]) -> None:
+        try:
+            self._in_vault = copied.result()
+        except LifeboatError as error:
+            message = f"what is revoked is on this machine only, the vault does not keep it: {error.message}"
+            self._failed(NOT_IN_VAULT, message, error.remedy or VAULT_REMEDY)
+            self._next_copy = time.monotonic() + AGAIN_SECONDS
+        else:
+            self._faults.pop(NOT_IN_VAULT, None)
 
 
 class FarKeeper(Keeper):

@@ -60,6 +60,7 @@ class ConfigurationServer:
         folder: Path,
         revocations: Revocations | None = None,
         watch_seconds: float = WATCH_SECONDS,
+        not_in_vault: Callable[[], tuple[str, str]] = lambda: ("", ""),
     ) -> None:
         self.settings = settings
         self._store = store
@@ -85,6 +86,7 @@ class ConfigurationServer:
             writers=writers,
             left=self._left,
             access_ends=self._access_ends,
+            not_in_vault=not_in_vault,
             now=lambda: datetime.now(UTC),
         )
         address = settings.configuration_server

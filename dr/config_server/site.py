@@ -49,6 +49,7 @@ from dr.target.access import SITE_FILE, site_granted
 from dr.target.folders import Folders
 from dr.target.login import require_server_login
 from dr.target.stores import open_as_site
+from dr.vault.store import BlobStore
 
 log = logging.getLogger("dr.site")
 
@@ -83,7 +84,9 @@ class SiteServers:
         self._told = True  # whether serve.json says so
         self._revocations = Revocations()
         self._revocations_known = False
-        self._keeper: Keeper = (SiteKeeper if roles.configuration_server else FarKeeper)(self._site)
+        self._keeper: Keeper = FarKeeper(self._site)
+        if roles.configuration_server:
+            self._keeper = SiteKeeper(self._site, self._open_vault)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`. `Refused` `already-serving` when another process serves this folder."""
@@ -102,6 +105,9 @@ class SiteServers:
             (self._site / READY_FILE).unlink(missing_ok=True)
             lock.close()
             log.info("ended")
+
+    def _open_vault(self, settings: SiteSettings) -> BlobStore:
+        return open_as_site(settings.subscription, settings.storage_account, self._folders)
 
     def _lock(self) -> IO[bytes]:
         lock = (self._site / "serve.lock").open("wb")
@@ -187,7 +193,13 @@ class SiteServers:
             vault = VaultSide(source, new.site, "configuration-server")
             reports = self._process_server.reports if self._process_server else dict
             self._configuration_server = ConfigurationServer(
-                new, context, vault.store, reports, self._site, self._revocations
+                new,
+                context,
+                vault.store,
+                reports,
+                self._site,
+                self._revocations,
+                not_in_vault=lambda: self._keeper.not_in_vault,
             )
             await self._configuration_server.start()
 

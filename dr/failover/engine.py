@@ -116,12 +116,29 @@ class Engine:
         """Make the stack so, telling every event of the engine as it comes."""
         return self._follow("up", report)
 
+    def up_some(self, report: Callable[[Event], None], *options: str) -> Outcome:
+        """As `up`, with further options of `pulumi up`."""
+        return self._follow("up", report, *options)
+
+    def preview(self, *options: str, import_file: Path) -> Mapping[str, Any]:
+        """Return the steps that an `up` would take; what it would create is written to `import_file`. `RunFailed`."""
+        arguments = ("--json", "--non-interactive", "--import-file", str(import_file), "--stack", self.stack)
+        said = self._call("preview", *options, *arguments, seconds=None)
+        document: Mapping[str, Any] = json.loads(said)
+        return document
+
+    def take_in(self, import_file: Path, *, protect: bool, report: Callable[[Event], None]) -> Outcome:
+        """Import what the file names into the state; nothing in the cloud changes."""
+        protection = f"--protect={str(protect).lower()}"
+        return self._follow("import", report, "--file", str(import_file), protection, "--generate-code=false")
+
     def destroy(self, report: Callable[[Event], None]) -> Outcome:
         """Destroy what the stack holds, telling every event of the engine as it comes."""
         return self._follow("destroy", report)
 
-    def _follow(self, word: str, report: Callable[[Event], None]) -> Outcome:
-        command = [self._pulumi, word, "--yes", "--skip-preview", "--non-interactive", "--json", "--stack", self.stack]
+    def _follow(self, word: str, report: Callable[[Event], None], *options: str) -> Outcome:
+        usual = ("--yes", "--skip-preview", "--non-interactive", "--json", "--stack", self.stack)
+        command = [self._pulumi, word, *usual, *options]
         with subprocess.Popen(
             command,
             cwd=self._checkout,

@@ -10,7 +10,6 @@ Rules:
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,20 +23,15 @@ from dr.compile.blueprint import FailoverBlueprint
 from dr.errors import Conflict, LifeboatError, Refused, RunFailed
 from dr.failover.engine import Event, Outcome, Stack
 from dr.failover.preflight import Checks, require
-from dr.failover.repair import HeldRun, locks, orphans, pending, run_of
+from dr.failover.repair import HeldRun, orphans, pending, run_of
 from dr.failover.result import Result, recovered
 from dr.failover.source import Answers, answering, answers
+from dr.failover.unlocking import StackLocked, freed
 from dr.model import Declaration
 from dr.vault.manifest import format_time, parse_time
 from dr.vault.store import BlobStore
 
 LATEST = "latest"
-
-
-class StackLocked(Refused):
-    """Another engine works on the stack, or nobody can tell from here whether it does."""
-
-    code = "stack-locked"
 
 
 class Reach(Protocol):
@@ -206,22 +200,7 @@ def _clear_pending(around: Surroundings) -> None:
 
 
 def _freed(around: Surroundings, errors: Sequence[str]) -> bool:
-    """Take away the lock that `errors` speak of, if its holder is dead; False when they speak of none.
-
-    Raises `Refused` when the holder lives, or is on another machine, where nobody can tell from here.
-    """
-    held = locks(errors)
-    alive = [lock for lock in held if lock.host != socket.gethostname() or around.process_exists(lock.pid)]
-    if alive:
-        who = ", ".join(f"process {lock.pid} on {lock.host}" for lock in alive)
-        raise StackLocked(
-            f"stack {around.engine.stack} is being worked on by {who}",
-            remedy="wait for it; if that machine is gone, `pulumi cancel` frees the stack, then run the command again",
-        )
-    if held:
-        around.say("repair: the engine that held the stack is dead, its lock is taken away")
-        around.engine.unlock()
-    return bool(held)
+    return freed(around.engine, errors, around.say, around.process_exists)
 
 
 def _failed(around: Surroundings, blueprint: FailoverBlueprint, outcome: Outcome) -> RunFailed:

@@ -4,6 +4,7 @@
   certificate (the agent renews that itself). A policy change is no reason: the agent hears it with its next heartbeat,
   so `initialPolicy` is only what it starts with.
 - `read` of a server that does not answer keeps what is stored and says so: a burnt site must not empty the state.
+- While `dr rebuild` is at work, `create` takes over the agent that is there as it is, and nothing is due.
 - `delete` removes the agent and revokes its certificates. If the server does not answer it fails, unless
   `dr:forgetUnreachable` names the server.
 """
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dr.certificates.site import SiteCertificates
 from dr.compile.blueprint import DiskBlueprint, ProtectionBlueprint
-from dr.errors import LifeboatError, Unreachable
+from dr.errors import LifeboatError, NotFound, Unreachable
 from dr.provider import logins
 from dr.provider.installation_log import extended
 from dr.provider.resource import NotReady, Properties, ResourceType, Session
@@ -73,12 +74,16 @@ class Protection(ResourceType):
         self._world = world
 
     def due(self, state: Properties) -> str | None:
+        if self._world.rebuilding:
+            return None
         if state.get("problems"):
             return "problems"
         package = self._world.agent_package().read_bytes()
         return None if hashlib.sha256(package).hexdigest() == state.get("agentSha256") else "agentSha256"
 
     def create(self, inputs: Properties, session: Session) -> tuple[str, Properties]:
+        if self._world.rebuilding:
+            return inputs["server"], self._adopt(inputs, session)
         return inputs["server"], self._install(inputs, (), session)
 
     def update(self, resource_id: str, state: Properties, inputs: Properties, session: Session) -> Properties:
@@ -127,6 +132,24 @@ class Protection(ResourceType):
 
     def _certificates(self) -> SiteCertificates:
         return SiteCertificates(self._world.site, self._world.now)
+
+    def _adopt(self, inputs: Properties, session: Session) -> Properties:
+        installed = self._world.push().adopt(
+            _blueprint(inputs),
+            site=inputs["site"],
+            certificates=self._certificates(),
+            secrets=self._secrets(inputs),
+            progress=session.progress,
+        )
+        if installed is None:
+            raise NotFound(
+                f"{inputs['server']}: there is no agent to take over",
+                code="agent-missing",
+                remedy="`pulumi up` of the site stack installs one",
+            )
+        agent = installed.package_sha256 or ""
+        kept = extended((), self._world.now(), agent=agent, steps=("taken over by dr rebuild",))
+        return {**inputs, **_outputs(installed), **_facts(installed), "log": kept}
 
     def _install(self, inputs: Properties, log: Sequence[Properties], session: Session) -> Properties:
         from dr.push.install import NOT_ENROLLED, PartlyInstalled  # noqa: PLC0415 - loads paramiko

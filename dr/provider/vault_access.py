@@ -2,7 +2,8 @@
 
 Rules:
 - The login is a file of the site, mode 0600 (`dr.target.access`); the state knows only when it ends.
-- It is prolonged in place by any `up` once a month has gone by, and by the first one after the file was lost.
+- It is prolonged in place by any `up` once a month has gone by, and by the first `up --refresh` after
+  the file was lost or a container was added that it does not open.
 - `delete` revokes it at once, wherever a copy of it is.
 """
 
@@ -12,7 +13,7 @@ from datetime import datetime, timedelta
 
 from dr.provider.resource import Properties, ResourceType, Session
 from dr.provider.world import World
-from dr.target.access import SITE_FILE, SITE_RENEWED_BEFORE_DAYS
+from dr.target.access import SITE, SITE_FILE, SITE_RENEWED_BEFORE_DAYS, site_granted
 from dr.target.folders import LOCAL_SUBSCRIPTION
 
 
@@ -37,7 +38,7 @@ class VaultAccess(ResourceType):
         return inputs["site"], {**inputs, **ends}
 
     def read(self, resource_id: str, state: Properties, session: Session) -> Properties | None:
-        if state["subscription"] != LOCAL_SUBSCRIPTION or (self._world.site / SITE_FILE).is_file():
+        if state["subscription"] != LOCAL_SUBSCRIPTION or self._whole():
             return state
         return {name: value for name, value in state.items() if name != "until"}
 
@@ -46,3 +47,9 @@ class VaultAccess(ResourceType):
 
     def delete(self, resource_id: str, state: Properties, session: Session) -> None:
         self._world.end_access(state["subscription"], state["storageAccount"])
+
+    def _whole(self) -> bool:
+        """Tell whether the login is there and opens every container that the site uses."""
+        granted = site_granted(self._world.site)
+        opens_all = granted is None or granted.containers.keys() == SITE.keys()
+        return (self._world.site / SITE_FILE).is_file() and opens_all

@@ -5,6 +5,7 @@ Imports of stores and SSH are late: a provider that only issues certificates nee
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from dr.push.install import Installed
     from dr.target.secrets import KeyStore
     from dr.vault.store import BlobStore
+
+REBUILDING = "LIFEBOAT_REBUILDING"  # set by `dr rebuild` alone (`dr.rebuild.work`), to the site's name
 
 
 class Reach(Protocol):
@@ -54,6 +57,16 @@ class Pushing(Protocol):
         progress: Callable[[str], None],
     ) -> Installed | None: ...
 
+    def adopt(
+        self,
+        protection: ProtectionBlueprint,
+        *,
+        site: str,
+        certificates: SiteCertificates,
+        secrets: Secrets,
+        progress: Callable[[str], None],
+    ) -> Installed | None: ...
+
     def remove(
         self,
         protection: ProtectionBlueprint,
@@ -78,6 +91,7 @@ class World:
     site: Path  # the site's folder on this machine
     configuration: Mapping[str, str]  # settings `dr:…` of the stack
     now: Callable[[], datetime]
+    rebuilding: bool = False  # `dr rebuild` takes over agents as they are
 
     @classmethod
     def real(cls, configuration: Mapping[str, str]) -> World:
@@ -93,6 +107,7 @@ class World:
             site=Folders.from_environment().site,
             configuration=configuration,
             now=lambda: datetime.now(UTC),
+            rebuilding=bool(os.environ.get(REBUILDING)),
         )
 
 

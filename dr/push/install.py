@@ -150,6 +150,42 @@ def inspect(
         return _describe(protection.server, present, certificates) if present.anything else None
 
 
+def adopt(
+    protection: ProtectionBlueprint,
+    *,
+    site: str,
+    certificates: SiteCertificates,
+    secrets: Secrets | None = None,
+    progress: Progress = _quiet,
+) -> Installed | None:
+    """Return what is on the server with its facts, and note its certificate; None when nothing of the agent is.
+
+    Changes nothing on the server. Raises as `inspect`, and `Refused` "other-agent-config" for an agent that is of
+    another site or server.
+    """
+    with connect(protection, secrets=secrets) as connection:
+        _require_root(connection, protection)
+        progress(f"{protection.server}: asking for facts and for the agent")
+        facts, present = gather(connection, protection), look(connection)
+        if not present.anything:
+            return None
+        held = present.config or {}
+        if (held.get("site"), held.get("server")) != (site, protection.server):
+            whose = (
+                f"of site {held.get('site')}, server {held.get('server')}" if held else "that does not say whose it is"
+            )
+            raise Refused(
+                f"{protection.server}: there is an agent {whose}",
+                code="other-agent-config",
+                remedy="check ssh.address; `pulumi up` of the site stack installs this site's agent",
+            )
+        certificates.adopt(protection.server, present.certificate_pem)
+        found = findings(protection, facts, site=site, installed=present.config)
+        described = _describe(protection.server, present, certificates)
+    concerns = tuple(each for each in found if not each.blocks)
+    return replace(described, facts=facts, concerns=concerns)
+
+
 def remove(
     protection: ProtectionBlueprint,
     *,

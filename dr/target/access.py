@@ -1,15 +1,15 @@
 """Who may do what in the vault's storage, and how each of them gets there on target local.
 
-| who | replicas | manifests | runs | retention | observed | how, on target local |
-| --- | --- | --- | --- | --- | --- | --- |
-| site | r c w l | r c l | - | r | - | signatures in `site/keys/vault.json`, made by `up` of the site stack |
-| operator | r l | r l | r c w d l | r c w d l | - | signatures made for each command from the account's key |
-| retention | r d l | r d l | r l | r l | r c w d l | `cloud/retention.json`, by the vault stack and `dr local up` |
-| purge | all | all | all | all | all | the account's key, which only the break-glass secret opens |
+| who | replicas | manifests | runs | retention | observed | register | how, on target local |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+| site | r c w l | r c l | - | r | - | r c l | signatures in `site/keys/vault.json`, made by `up` of the site stack |
+| operator | r l | r l | r c w d l | r c w d l | - | r l | signatures made for each command from the account's key |
+| retention | r d l | r d l | r l | r l | r c w d l | - | `cloud/retention.json`, by the vault stack and `dr local up` |
+| purge | all | all | all | all | all | all | the account's key, which only the break-glass secret opens |
 
 The site is its process servers and its configuration server; an operator is any command of `dr` and `pulumi`. Only
 retention and purge can delete history, and only they write the times that deletions rely on; nobody but the site
-writes history; nobody at all overwrites a manifest. On target
+writes history; nobody at all overwrites a manifest or a revocation. On target
 azure the same table is roles on the containers (`stacks/vault.py`), and each of them has an identity.
 
 Both files hold secrets: mode 0600, in no state, history or log. The site's signatures hang on a stored access policy
@@ -35,8 +35,14 @@ from dr.target.secrets import key_store
 if TYPE_CHECKING:
     from dr.vault.azure import PerContainer
 
-SITE = {names.REPLICAS: "rcwl", names.MANIFESTS: "rcl", names.RETENTION: "r"}
-OPERATOR = {names.REPLICAS: "rl", names.MANIFESTS: "rl", names.RUNS: "rcwdl", names.RETENTION: "rcwdl"}
+SITE = {names.REPLICAS: "rcwl", names.MANIFESTS: "rcl", names.RETENTION: "r", names.REGISTER: "rcl"}
+OPERATOR = {
+    names.REPLICAS: "rl",
+    names.MANIFESTS: "rl",
+    names.RUNS: "rcwdl",
+    names.RETENTION: "rcwdl",
+    names.REGISTER: "rl",
+}
 RETENTION = {
     names.REPLICAS: "rdl",
     names.MANIFESTS: "rdl",

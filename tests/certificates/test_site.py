@@ -388,3 +388,23 @@ def test_a_process_server_renews_as_long_as_it_is_declared(site: SiteCertificate
     with pytest.raises(NotFound) as refused:
         site.certify(peer_of(chain), request(), ["ps1"], ["ps2"])
     assert refused.value.code == "unknown-server"
+
+
+def test_a_certificate_that_an_older_register_knew_is_adopted_and_can_be_revoked_by_name(
+    site: SiteCertificates, tmp_path: Path
+) -> None:
+    chain = enrolled(site)
+    held = holding(chain)
+    assert held is not None
+    (tmp_path / REGISTER).unlink()
+    for stranger in (
+        b"",
+        enrolled(site, "shop2"),
+        tmp_path.joinpath("tls/server.crt").read_bytes(),
+    ):
+        assert not site.adopt("shop1", stranger)
+    assert site.adopt("shop1", chain)
+    assert site.adopt("shop1", chain), "a second time changes nothing"
+    assert [each.serial for each in site.revoke("shop1", "stolen")] == [held.serial]
+    assert site.adopt("shop1", chain), "and takes no revocation back"
+    assert site.problem("shop1", chain, public_pem(held.certificate)) == "it was revoked"

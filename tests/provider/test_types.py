@@ -535,6 +535,20 @@ class TestProtection:
         assert kind.read(resource_id, state, around.session) == state
         assert "was not asked" in around.warnings[-1]
 
+    def test_a_rebuild_takes_over_what_runs_and_changes_nothing(self, around: Surroundings, kind: Protection) -> None:
+        around.rebuilding = True
+        kind = Protection(around.world)
+        with pytest.raises(NotFound) as missing:
+            kind.create(PROTECTION, around.session)
+        assert missing.value.code == "agent-missing"
+        around.push.installed = healthy(problems=("lifeboat-agent.service is failed",))
+        _, state = kind.create(PROTECTION, around.session)
+        (around.folder / "agent.pyz").write_bytes(b"newer")
+        assert kind.due(state) is None
+        assert around.push.calls == ["adopt", "adopt"]
+        around.rebuilding = False
+        assert Protection(around.world).due(state) == "problems"
+
     def test_a_half_installation_is_kept_with_its_reason(self, around: Surroundings, kind: Protection) -> None:
         steps = ["folder /etc/lifeboat"]
         around.push.error = PartlyInstalled(Unreachable("the connection broke", remedy="again"), None, steps)

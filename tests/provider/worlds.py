@@ -75,6 +75,18 @@ class ScriptedPush:
         self._call("inspect")
         return self.installed
 
+    def adopt(
+        self,
+        protection: ProtectionBlueprint,
+        *,
+        site: str,
+        certificates: SiteCertificates,
+        secrets: Secrets,
+        progress: Callable[[str], None],
+    ) -> Installed | None:
+        self._call("adopt")
+        return self.installed
+
     def remove(
         self,
         protection: ProtectionBlueprint,
@@ -115,6 +127,7 @@ class Surroundings:
     push: ScriptedPush = field(default_factory=ScriptedPush)
     configuration: dict[str, str] = field(default_factory=dict)
     now: datetime = NOW
+    rebuilding: bool = False
     endpoint: tuple[str, int] = ("127.0.0.1", 1)
     access_until: datetime | None = NOW + timedelta(days=90)
     access_calls: list[str] = field(default_factory=list)
@@ -136,6 +149,7 @@ class Surroundings:
             site=self.folder / "site",
             configuration=self.configuration,
             now=lambda: self.now,
+            rebuilding=self.rebuilding,
         )
 
     def _give_access(self, subscription: str, account: str) -> datetime | None:

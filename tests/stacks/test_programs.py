@@ -45,7 +45,7 @@ def test_the_vault_is_locked_down_protected_and_kept(run: Run, declaration: Any)
     ):
         assert account[forbidden] is False
     containers = made.of("azure-native:storage:BlobContainer")
-    assert set(containers) == {"replicas", "manifests", "runs", "state", "retention", "observed"}
+    assert set(containers) == {"replicas", "manifests", "runs", "state", "retention", "observed", "register"}
     assert {container["publicAccess"] for container in containers.values()} == {"None"}
     assert len(made.of("azure-native:recoveryservices:Vault")) == 1
     assert len(made.of("dr:index:CertificateAuthority")) == 1

@@ -216,7 +216,7 @@ def test_what_a_hostile_process_server_does_to_the_live_replica_leaves_the_point
 
 def test_the_site_has_no_way_into_the_other_containers(azurite: Azurite, granted: Folders, history: History) -> None:
     signatures = site_login(azurite.account, granted).containers
-    assert set(signatures) == {names.REPLICAS, names.MANIFESTS, names.RETENTION}
+    assert set(signatures) == {names.REPLICAS, names.MANIFESTS, names.RETENTION, names.REGISTER}
     url = local_url(granted, azurite.account)
     for signature in signatures.values():
         for closed in (names.RUNS, names.STATE, names.OBSERVED):

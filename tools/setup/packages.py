@@ -22,7 +22,8 @@ NEEDED = (
     "mtools",
     "grub-pc-bin",  # its boot loader, for BIOS
     "grub-efi-amd64-bin",  # and for UEFI
-    "xfsprogs",  # XFS in tests of freezing
+    "xfsprogs",  # XFS in tests of freezing, and of files from a point
+    "lvm2",  # a volume group over two disks, in the same
     "fuse3",  # the file system of tests/points that forgets what was not synced
     "zstd",
     "openssh-server",  # a real sshd in tests of push installation
