@@ -5,14 +5,31 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Callable, Deque, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, FrozenSet, Mapping, Optional, Protocol, Tuple
 
 from agent import log
 from agent.link import Link, Tls, pause_seconds
+from agent.reasons import Reason
 from dr.errors import Unreachable
 
 HEARTBEAT_SECONDS = 2.0
 ANSWER_SECONDS = 15.0
+
+
+class Barrier(Protocol):
+    """Where a cut waits while it stands still; `agent.round_barrier` has the one of a group."""
+
+    required: bool  # without a release there is no point
+
+    def may_freeze(self) -> Optional[bool]: ...
+
+    def wait(self, cut: str, seconds: float) -> bool: ...
+
+    def failed(self, why: Reason) -> None: ...
+
+    def claim(self) -> Optional[Dict[str, Any]]: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -49,6 +66,9 @@ class Control:
         self.resync_request: Optional[str] = None
         self.verification_request: Optional[str] = None
         self.protection_epoch = 0
+        self.group: Any = None  # as the site tells it; `agent.group.told` reads it
+        self.revoked: FrozenSet[str] = frozenset()  # serial numbers, of which only a member of a group is told
+        self._revocations = ""
         self.reachable = True
 
     @property
@@ -81,11 +101,11 @@ class Control:
         self._results.append((cut, result))
         self._soon.set()
 
-    def barrier(self) -> "Barrier":
+    def barrier(self) -> Barrier:
         """Connect for a barrier now, because a frozen server should not have to. Raises `Unreachable`."""
         link = Link(self._address, self._tls)
         link.open()
-        return Barrier(link, self._path)
+        return RequestBarrier(link, self._path)
 
     def _run(self) -> None:
         attempt = 0
@@ -106,7 +126,8 @@ class Control:
             self._soon.clear()
 
     def _beat(self) -> None:
-        answer = self._link.request("POST", f"{self._path}/heartbeat", self._status(), seconds=ANSWER_SECONDS)
+        path = f"{self._path}/heartbeat?revocations={self._revocations}"
+        answer = self._link.request("POST", path, self._status(), seconds=ANSWER_SECONDS)
         if not answer.ok:
             raise Unreachable(f"{answer.code}: {answer.message}")
         policy, request = answer.body.get("policy"), answer.body.get("cut_request")
@@ -118,11 +139,21 @@ class Control:
         self.resync_request = asked[:64] if isinstance(asked, str) else None
         verification = answer.body.get("verification_request")
         self.verification_request = verification[:64] if isinstance(verification, str) else None
+        self._hear_of_group(answer.body)
         self.cut_request = None
         if isinstance(request, dict) and request.get("id"):
             self.cut_request = CutRequest(str(request["id"]), bool(request.get("barrier")))
         if (self.cut_request, self.resync_request) != before:
             self._wake.set()
+
+    def _hear_of_group(self, body: Mapping[str, Any]) -> None:
+        revocations = body.get("revocations")
+        if isinstance(revocations, dict):
+            serials = revocations.get("serials")
+            self.revoked = frozenset(map(str, serials if isinstance(serials, list) else ()))
+            self._revocations = str(revocations.get("version", ""))[:64]
+        # Last: who may come in is never known before who may not.
+        self.group = body.get("group") if self._revocations else None
 
     def _deliver(self) -> None:
         while self._results:
@@ -133,8 +164,10 @@ class Control:
             self._results.popleft()
 
 
-class Barrier:
+class RequestBarrier:
     """An open connection on which a frozen server says so, and waits to be released."""
+
+    required = True  # a cut that was not released is none
 
     def __init__(self, link: Link, path: str) -> None:
         self._link = link
@@ -145,6 +178,17 @@ class Barrier:
         path = f"{self._path}/cuts/{cut}/frozen?wait={seconds:.1f}"
         answer = self._link.request("POST", path, {}, seconds=seconds + 0.5)
         return answer.ok and answer.body.get("released") is True
+
+    def may_freeze(self) -> Optional[bool]:
+        """Return that nobody else has to get ready."""
+        return True
+
+    def failed(self, why: Reason) -> None:
+        """Take note of an attempt that was no cut; the result says so."""
+
+    def claim(self) -> Optional[Dict[str, Any]]:
+        """Return that the point is shared with nobody."""
+        return None
 
     def close(self) -> None:
         """Close the connection."""

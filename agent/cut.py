@@ -106,7 +106,10 @@ class Cutter:
                 if not holding:
                     self._quiet_moment(began + UNFROZEN_SECONDS)
                 try:
-                    attempt = self._attempt(freezer, arrays, request, barrier)
+                    unready = self._wait_for_others(barrier) if barrier is not None else None
+                    attempt = _Attempt([], unready, final=True)
+                    if unready is None:
+                        attempt = self._attempt(freezer, arrays, request, barrier)
                 finally:
                     freezer.close()
                     arrays.close()
@@ -117,8 +120,11 @@ class Cutter:
                 attempt.reason, attempt.final = changed, True
             if attempt.reason is None:
                 info = self._outcome(facts, freezer, attempt, {each.mount_point for each in file_systems}, loose)
+                info["group"] = barrier.claim() if barrier is not None else None
                 self._replication.send_read(attempt.taken, CutParcel(info, done))
                 return Cut(info, None)
+            if barrier is not None:
+                barrier.failed(attempt.reason)
             self._replication.send_read(attempt.taken, None)
             failure, number = attempt.reason, number + 1
             more = number < ATTEMPTS or (not holding and time.monotonic() < began + UNFROZEN_SECONDS)
@@ -144,11 +150,11 @@ class Cutter:
             attempt.taken = replication.take_and_read()
             attempt.cut_time = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
             self._quiet(attempt)
-            if barrier is not None and request is not None and attempt.reason is None:
+            if barrier is not None and attempt.reason is None:
                 self._hold(attempt, barrier, request, began)
                 if attempt.reason is None:
                     self._quiet(attempt)
-                attempt.final = True
+                attempt.final = attempt.final or barrier.required
         except DiskUnreadable as error:
             attempt.reason = of_error(error)
         finally:
@@ -166,10 +172,32 @@ class Cutter:
             what = f"{count} writes reached the disks while they were read"
             attempt.reason = reason("busy-unfrozen-writer", what)
 
-    def _hold(self, attempt: _Attempt, barrier: Barrier, request: CutRequest, began: float) -> None:
+    def _wait_for_others(self, barrier: Barrier) -> Optional[Reason]:
+        """Keep up until the others of a group are ready for a freeze as well; return why there can be no cut."""
+        replication, waited = self._replication, False
+        while barrier.may_freeze() is None:
+            waited = True
+            if replication.lost is not None:
+                return of_error(replication.lost)
+            replication.handle(None)
+            if replication.session.mode != "delta" or not replication.sending:
+                return reason("not-yet-protected", f"the mode became {replication.session.mode}, or the stream ended")
+            replication.hurry()
+            replication.feed()
+            replication.drain()
+            time.sleep(0.005)
+        if waited and not self._readings_done():
+            return reason("too-much-pending", "earlier readings of the disks did not end")
+        if waited:
+            replication.begin_round()
+        return None
+
+    def _hold(self, attempt: _Attempt, barrier: Barrier, request: Optional[CutRequest], began: float) -> None:
         left = DEADLINE_SECONDS - 1.0 - (time.monotonic() - began)
+        cut = request.identity if request else ""
         try:
-            if left <= 0.2 or not barrier.wait(request.identity, min(BARRIER_SECONDS, left)):
+            released = left > 0.2 and barrier.wait(cut, min(BARRIER_SECONDS, left))
+            if barrier.required and not released:
                 attempt.reason = reason("barrier-timeout", "the point was not released in time")
         except Unreachable as error:
             attempt.reason = reason("barrier-failed", error.message)

@@ -28,6 +28,7 @@ def idle(config: Config, mode: str, why: Optional[Reason]) -> Dict[str, Any]:
         "last_cut": None,
         "resync_request": None,
         "verification": None,
+        "group": None,
         "remaining_seconds": None,
         "version": __version__,
     }

@@ -26,6 +26,7 @@ from agent.disk import BufferPool, DiskIdentity, DiskReader, identify, resized
 from agent.facts import cut_facts, firmware
 from agent.follower import Follower
 from agent.freezer import lock_memory, thaw_leftovers
+from agent.group import Group, told
 from agent.identity import boot_id
 from agent.link import Link, Tls
 from agent.pulse import Pulse
@@ -91,6 +92,7 @@ class Engine:
             if self._follower.take_closed():
                 self._sender.reopen()
             self._replication.handle(self._follower.position)
+            self._group.follow(told(self._config.site, self._config.server, self._control.group, self._control.revoked))
             self._resync_if_asked()
             self._verify()
             self._finish_cuts()
@@ -238,6 +240,7 @@ class Engine:
         self._control = Control(
             config.server, config.configuration_server, tls, lambda: self._status.document, self._wake
         )
+        self._group = Group(tls, self._wake.set)
 
     def _links(self, tls: Tls) -> Dict[str, Link]:
         return {address: Link(address, tls) for address in self._config.process_servers}
@@ -251,6 +254,7 @@ class Engine:
         self._sender.stop(STOP_SECONDS)
         self._follower.stop()
         self._control.stop()
+        self._group.stop()
         self._renewal.stop()
         self._verifier.close()
         self._replication.drain()
@@ -285,7 +289,12 @@ class Engine:
             raise Conflict(changed.message, code=changed.code, remedy=changed.remedy)
         before = self._status.document.get("mode")
         document = self._status.refresh(
-            self._sender, self._control, self._renewal.reason, self._unsaved, self._verifier.document
+            self._sender,
+            self._control,
+            self._renewal.reason,
+            self._unsaved,
+            self._verifier.document,
+            self._group.document(),
         )
         self._remember(lambda: state.save_json(os.path.join(self._config.run_folder, "status.json"), document))
         if document["mode"] != before:
@@ -320,13 +329,21 @@ class Engine:
             request = None
         now = time.monotonic()
         if self._fenced:
+            self._group.refuse(reason("fenced", "its protection epoch is over"))
             return
         if self._replication.session.mode != "delta" or not self._replication.sending:
+            self._group.refuse(reason("not-yet-protected", self._why_no_cut()))
             if request is not None and self._replication.session.mode != "delta":
                 self._skip(request, reason("not-yet-protected", f"the mode is {self._replication.session.mode}"))
             return
         due = now >= self._next_cut
-        if (request is None and not due) or self._in_flight:
+        if self._in_flight:
+            return
+        barrier = self._group.turn(due=due, interval_seconds=self._interval()) if request is None else None
+        if barrier is not None:
+            self._cut(None, barrier)
+            return
+        if request is None and (not due or self._group.waits(now - self._next_cut, self._interval())):
             return
         if not self._cutter.ready:
             self._replication.hurry()
@@ -338,8 +355,12 @@ class Engine:
         self._asked_since.clear()
         self._cut(request)
 
-    def _cut(self, request: Optional[CutRequest]) -> None:
-        barrier: Optional[Barrier] = None
+    def _why_no_cut(self) -> str:
+        why = self._status.document["reason"]
+        mode = f"the mode is {self._replication.session.mode}"
+        return f"{mode}: {why['code']}" if why else mode
+
+    def _cut(self, request: Optional[CutRequest], barrier: Optional[Barrier] = None) -> None:
         if request is not None and request.barrier:
             try:
                 barrier = self._control.barrier()

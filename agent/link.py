@@ -72,22 +72,32 @@ class Tls:
         with self._changed:
             if self._context is None:
                 try:
-                    self._context = self._load()
+                    self._context = self._load(ssl.PROTOCOL_TLS_CLIENT)
                 except OSError as error:
                     self._changed.wait(CERTIFICATE_SECONDS)
-                    message = f"there is no usable certificate: {error.strerror or error}"
-                    raise Unreachable(message, code="not-enrolled") from error
+                    raise _unusable(error) from error
             return self._context
 
-    def _load(self) -> ssl.SSLContext:
+    def context_for(self, side: "ssl._SSLMethod") -> ssl.SSLContext:
+        """Return settings for one connection between agents. Raises `Unreachable` as `context`, without waiting."""
+        try:
+            return self._load(side)
+        except OSError as error:
+            raise _unusable(error) from error
+
+    def _load(self, side: "ssl._SSLMethod") -> ssl.SSLContext:
         ca, certificate, key = self._files
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context = ssl.SSLContext(side)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         # An address is in the SAN: else the certificate of an agent that is called as the server would do.
         context.hostname_checks_common_name = False
         context.load_verify_locations(ca)
         context.load_cert_chain(certificate, key)
         return context
+
+
+def _unusable(error: OSError) -> Unreachable:
+    return Unreachable(f"there is no usable certificate: {error.strerror or error}", code="not-enrolled")
 
 
 class Link:

@@ -47,6 +47,16 @@ REMEDIES = {
     "thaw-lost": "another program thawed the file system; stop other users of fsfreeze during a point",
     "barrier-timeout": "whoever asked for the point did not release it in time; ask again",
     "barrier-failed": "check the way to the configuration server, then ask again",
+    # why a replication group has no shared point
+    "group-member-unreachable": "start its agent, and open the group's port (20004) between the members; points of "
+    "the single servers go on",
+    "group-member-failed": "see the cause and `dr status` of that server; points of the single servers go on",
+    "group-timeout": "see `dr status` of the members; a server that writes faster than it can be read keeps the "
+    "others from sharing a point; points of the single servers go on",
+    "group-lost": "see `dr status` of the coordinator; points of the single servers go on",
+    "group-void": "see `dr status` of the coordinator; points of the single servers go on",
+    "group-port-taken": "end what listens there, or declare another port in groupAddress; points of the single "
+    "servers go on",
     "not-yet-protected": "wait until the initial replication or resync has finished, then ask again",
     "writer-changed": "nothing to do: the next point contains everything",
     "process-server-unreachable": "check the process server and the way to it; changes are kept and sent later",

@@ -59,6 +59,7 @@ class Status:
         certificate: Optional[Reason],
         unsaved: Optional[Reason],
         verification: Optional[Dict[str, Any]],
+        group: Optional[Dict[str, Any]],
     ) -> Dict[str, Any]:
         """Make and return a new document; `certificate` and `unsaved` are what is wrong with either."""
         replication, positions = self._replication, self._replication.positions
@@ -82,6 +83,7 @@ class Status:
             "last_cut": self._last_cut,
             "resync_request": self.resync_request,
             "verification": verification,
+            "group": group,
             "remaining_seconds": self._pace.remaining_seconds(unread, time.monotonic()),
         }
         return self.document

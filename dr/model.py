@@ -276,6 +276,8 @@ class Server:
     target: Target
     group: str | None = None  # replication group: servers of one group share recovery points
     boot_preparation: BootPreparation = BootPreparation.OFFLINE
+    group_address: str | None = None  # where the other members reach it; None: ssh.address
+    group_port: int = 20004  # where it listens for the group's coordinator
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,7 +151,7 @@ def _failover(name: StackName, declaration: Declaration, subscription: str) -> N
     from stacks import failover  # noqa: PLC0415 - as above
 
     config = pulumi.Config("dr")
-    run, selector = config.get("run") or "r1", config.get("point") or "latest"
+    run, selector = config.get("run") or "r1", config.get("point") or compiler.default_selector(declaration, name.plan)
     blueprint = compiler.failover(declaration, name.plan, run, selector, subscription)
     checks = Checks(
         lambda: open_store(subscription, blueprint.storage_account), lambda name: exists(subscription, name)

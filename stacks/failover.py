@@ -87,6 +87,7 @@ def _point(run: Run, server: RecoveredServerBlueprint) -> RecoveryPoint:
         plan=run.blueprint.plan,
         run=run.blueprint.run,
         selector=run.blueprint.selector,
+        group=server.replication_group,
         opts=named(),
     )
 

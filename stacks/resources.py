@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pulumi
 
-from dr.compile.blueprint import CheckBlueprint, ProtectionBlueprint, SiteBlueprint
+from dr.compile.blueprint import CheckBlueprint, ProtectionBlueprint, ReplicationGroup, SiteBlueprint
 from dr.model import SecretReference, Ssh
 
 
@@ -84,6 +84,7 @@ def _policy(protection: ProtectionBlueprint) -> dict[str, Any]:
         "retention_seconds": protection.retention_seconds,
         "traffic": asdict(protection.traffic),
         "verify_seconds": protection.verify_seconds,
+        **({"group": asdict(protection.group)} if protection.group else {}),
     }
 
 
@@ -112,6 +113,7 @@ class Protection(pulumi.CustomResource):
             "processServers": list(protection.process_servers),
             "configurationServer": protection.configuration_server,
             "firmware": protection.firmware,
+            "groupPort": protection.group.port if protection.group else None,
             "initialPolicy": {
                 "crashConsistentSeconds": protection.crash_consistent_seconds,
                 "rpoThresholdSeconds": protection.rpo_threshold_seconds,
@@ -167,6 +169,7 @@ class RecoveryPoint(pulumi.CustomResource):
         plan: str,
         run: str,
         selector: str,
+        group: ReplicationGroup | None,
         opts: pulumi.ResourceOptions,
     ) -> None:
         properties = {
@@ -176,6 +179,7 @@ class RecoveryPoint(pulumi.CustomResource):
             "plan": plan,
             "run": run,
             "selector": selector,
+            "replicationGroup": None if group is None else {"name": group.name, "members": list(group.members)},
             "pointId": None,
             "cutTime": None,
             "firmware": None,

@@ -29,7 +29,7 @@ Report = Callable[["Event"], None]
 
 @click.command()
 @click.argument("plan")
-@click.option("--point", "selector", metavar="SELECTOR", help="latest, latest-processed, a time or a point's id.")
+@click.option("--point", "selector", metavar="SELECTOR", help="latest, latest-processed, latest-group, a time, an id.")
 @click.option("--run", "run", metavar="ID", help="Id of the run; default: the one the plan's stack holds, or the time.")
 @target_option("Where to boot them.")
 @click.option("--yes", is_flag=True, help="Replace running servers when the point is another one than before.")
@@ -71,6 +71,7 @@ def failover(
 
 def _surroundings(plan: str, target: str | None, say: Say, report: Report) -> Surroundings:
     from dr import compile as compiler  # noqa: PLC0415
+    from dr.compile.recovery import LATEST  # noqa: PLC0415
     from dr.failover.engine import Engine  # noqa: PLC0415
     from dr.failover.run import Surroundings  # noqa: PLC0415
     from dr.local.environment import environment  # noqa: PLC0415
@@ -80,7 +81,6 @@ def _surroundings(plan: str, target: str | None, say: Say, report: Report) -> Su
     from dr.target.inventory import exists, resource_ids  # noqa: PLC0415
     from dr.target.reach import reach  # noqa: PLC0415
     from dr.target.stores import open_store  # noqa: PLC0415
-    from dr.vault.points import LATEST  # noqa: PLC0415
 
     folders, chosen = Folders.from_environment(), choose(target)
     declaration, subscription = chosen.declaration, chosen.subscription

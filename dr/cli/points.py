@@ -57,7 +57,7 @@ def points(server: str, *, selector: str | None, request: bool, target: str | No
         with about(server):
             found = _read(store, server)
         kept, unread = _kept(store, server)
-        report = _report(server, chosen.target, found, kept, datetime.now(UTC))
+        report = _report(server, chosen.target, found, kept, _shared(store, found), datetime.now(UTC))
         failure = _degraded(found) or unread
         if selector is not None:
             report["verification"] = _verify(store, found, selector)
@@ -121,6 +121,19 @@ def _kept(store: BlobStore, server: str) -> tuple[Kept | None, LifeboatError | N
         return None, Degraded(corrupt.message, code=corrupt.code, remedy=corrupt.remedy)
 
 
+def _shared(store: BlobStore, found: Points) -> dict[str, frozenset[str]]:
+    """Return which members have their part of each point of a group, by the point's id."""
+    from dr.vault.points import read_points  # noqa: PLC0415
+
+    groups = [point.group for point in found.good if point.group is not None]
+    have: dict[str, set[str]] = {group.id: set() for group in groups}
+    for member in sorted({member for group in groups for member in group.members}):
+        for point in read_points(store, member).good:
+            if point.group in groups:
+                have[point.group.id].add(member)
+    return {identity: frozenset(members) for identity, members in have.items()}
+
+
 def _verify(store: BlobStore, found: Points, selector: str) -> dict[str, Any]:
     from dr.vault.points import resolve  # noqa: PLC0415
     from dr.vault.verify import verify_point  # noqa: PLC0415
@@ -155,18 +168,20 @@ def _degraded(found: Points) -> LifeboatError | None:
     )
 
 
-def _report(server: str, target: str, found: Points, kept: Kept | None, now: datetime) -> dict[str, Any]:
+def _report(
+    server: str, target: str, found: Points, kept: Kept | None, shared: dict[str, frozenset[str]], now: datetime
+) -> dict[str, Any]:
     return {
         "server": server,
         "target": target,
         "retention": None if kept is None else kept.as_dict(),
-        "points": [_point(point, now) for point in found.good],
+        "points": [_point(point, shared, now) for point in found.good],
         "broken": [asdict(point) for point in found.broken],
         "verification": None,
     }
 
 
-def _point(point: Manifest, now: datetime) -> dict[str, Any]:
+def _point(point: Manifest, shared: dict[str, frozenset[str]], now: datetime) -> dict[str, Any]:
     from dr.vault.manifest import as_document  # noqa: PLC0415
 
     document = as_document(point)
@@ -180,6 +195,22 @@ def _point(point: Manifest, now: datetime) -> dict[str, Any]:
         "disks": [
             {"name": disk.name, "size_bytes": disk.size_bytes, "merkle_root": disk.merkle_root} for disk in point.disks
         ],
+        "group": _group(point, shared),
+    }
+
+
+def _group(point: Manifest, shared: dict[str, frozenset[str]]) -> dict[str, Any] | None:
+    """Return the shared point that this is a part of; one that lacks a part is shared by nobody."""
+    group = point.group
+    if group is None:
+        return None
+    missing = sorted(set(group.members) - shared[group.id])
+    return {
+        "name": group.name,
+        "id": group.id,
+        "members": list(group.members),
+        "shared": not missing,
+        "missing": missing,
     }
 
 
@@ -216,7 +247,7 @@ def _show_points(report: dict[str, Any]) -> None:
     from rich.text import Text  # noqa: PLC0415 - names come from servers: no markup, no control characters
 
     table = Table(title=f"{report['server']} ({where})")
-    for heading in ("point", "cut at", "age", "kind", "disks", "not frozen"):
+    for heading in ("point", "cut at", "age", "kind", "disks", "not frozen", "shared with"):
         table.add_column(heading, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
@@ -227,8 +258,17 @@ def _rows(report: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     for point in report["points"]:
         disks = ", ".join(f"{disk['name']} {disk['size_bytes'] / (1 << 30):.1f} GiB" for disk in point["disks"])
         loose = ", ".join(item["name"] for item in point["not_frozen"]) or "-"
-        cells = (point["id"], point["cut_time"], _age(point["age_seconds"]), point["kind"], disks, loose)
+        with_whom = _with_whom(report["server"], point["group"])
+        cells = (point["id"], point["cut_time"], _age(point["age_seconds"]), point["kind"], disks, loose, with_whom)
         yield tuple(map(plain, cells))
+
+
+def _with_whom(server: str, group: dict[str, Any] | None) -> str:
+    if group is None:
+        return "-"
+    if group["missing"]:
+        return f"not shared: no part of {', '.join(group['missing'])}"
+    return f"{', '.join(member for member in group['members'] if member != server)} ({group['name']} {group['id']})"
 
 
 def _age(seconds: float) -> str:

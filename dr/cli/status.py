@@ -70,17 +70,17 @@ def ask(server: str | None, target: str | None) -> Document:
     if server is None:
         return document
     if server in document["left"]:
-        return {**document, "servers": {}, "left": {server: document["left"][server]}}
+        return {**document, "servers": {}, "groups": {}, "left": {server: document["left"][server]}}
     if server not in document["servers"]:
         known = ", ".join(document["servers"]) or "none yet"
         raise unknown_server(server, document["servers"], f"protected are: {known}")
-    return {**document, "servers": {server: document["servers"][server]}, "left": {}}
+    groups = {name: group for name, group in document["groups"].items() if server in group["members"]}
+    return {**document, "servers": {server: document["servers"][server]}, "groups": groups, "left": {}}
 
 
 def degraded(document: Document) -> LifeboatError | None:
     """Return the error that names what is degraded, None when all is well."""
-    found = [("site", state) for state in document["states"]]
-    found += [(name, s) for name, server in document["servers"].items() for s in server["states"]]
+    found = list(_states(document))
     if not found:
         return None
     codes = ", ".join(f"{name} {state['code']}" for name, state in found)
@@ -89,29 +89,40 @@ def degraded(document: Document) -> LifeboatError | None:
 
 def _vault_status(unreachable: SiteUnreachable, target: str | None) -> Document:
     from dr.compile import names  # noqa: PLC0415
-    from dr.config_server import points  # noqa: PLC0415
+    from dr.config_server import groups, points  # noqa: PLC0415
     from dr.config_server.health import NamedState, status_document, vault_document  # noqa: PLC0415
     from dr.target.stores import open_store  # noqa: PLC0415
 
     chosen, now = choose(target), datetime.now(UTC)
     declaration, subscription = chosen.declaration, chosen.subscription
     account = names.storage_account(declaration.site.name, subscription)
+    declared = {each.name: each for each in _declared(declaration)}
     servers = {
-        each.name: vault_document(each, points.newest(lambda: open_store(subscription, account), each.name), now)
-        for each in _declared(declaration)
+        name: vault_document(each, points.newest(lambda: open_store(subscription, account), name), now)
+        for name, each in declared.items()
+    }
+    looked = points.SharedNewest(lambda: open_store(subscription, account))
+    shared = {
+        name: groups.group_document(name, declared, None, looked.newest(name, groups.members_of(declared, name)), now)
+        for name in groups.groups_of(declared)
     }
     left = points.left(lambda: open_store(subscription, account), now)
     state = NamedState(unreachable.code, unreachable.message, unreachable.remedy)
-    return status_document(declaration.site.name, "vault", [state], servers, now, left)
+    return status_document(declaration.site.name, "vault", [state], servers, now, left, groups=shared)
 
 
 def _declared(declaration: Declaration) -> Iterator[Any]:
-    from dr.config_server.settings import ServerSettings  # noqa: PLC0415
+    from dr.config_server.settings import Membership, ServerSettings  # noqa: PLC0415
 
     for name, server in sorted(declaration.servers.items()):
         policy = declaration.policies[server.policy]
         yield ServerSettings(
-            name, 0, policy.rpo_threshold_seconds, policy.crash_consistent_seconds, policy.retention_seconds
+            name,
+            0,
+            policy.rpo_threshold_seconds,
+            policy.crash_consistent_seconds,
+            policy.retention_seconds,
+            group=Membership(server.group, "", server.group_port) if server.group else None,
         )
 
 
@@ -180,6 +191,9 @@ def _states(document: Document) -> Iterator[tuple[str, Document]]:
     for name, server in document["servers"].items():
         for state in server["states"]:
             yield name, state
+    for name, group in document["groups"].items():
+        for state in group["states"]:
+            yield f"group {name}", state
 
 
 def _locked_out(document: Document) -> Iterator[str]:
@@ -200,6 +214,17 @@ def _rows(document: Document) -> Iterator[tuple[str, ...]]:
             "no point" if point is None else point["id"],
             f"backlog {_bytes(agent['pending_bytes'])}" if known else "",
             f"sent {_bytes(agent['sent_bytes'])}" if known else "",
+        )
+    for name, group in document["groups"].items():
+        rpo, point = group["rpo_seconds"], group["newest_point"]
+        yield (
+            f"group {name}",
+            group["health"],
+            f"of {', '.join(group['members'])}",
+            "no RPO" if rpo is None else f"RPO {_duration(rpo)}",
+            "no shared point" if point is None else f"shared {point['id']}",
+            "",
+            "",
         )
     for name, kept in document["left"].items():
         yield (name, "left", "not protected", "", f"points kept until {kept['until']}", "", "")

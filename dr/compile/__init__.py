@@ -5,6 +5,6 @@ The same declaration gives the same blueprint, on every machine and at any time;
 """
 
 from dr.compile.landing import site, vault
-from dr.compile.recovery import failover
+from dr.compile.recovery import default_selector, failover
 
-__all__ = ["failover", "site", "vault"]
+__all__ = ["default_selector", "failover", "site", "vault"]

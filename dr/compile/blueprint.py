@@ -91,6 +91,15 @@ class DiskBlueprint:
 
 
 @dataclass(frozen=True, slots=True)
+class MembershipBlueprint:
+    """A server's place in its replication group: where the other members reach it, and the port it listens at."""
+
+    name: str
+    address: str  # "address:port"
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProtectionBlueprint:
     """What `up` of the site stack makes true on one server."""
 
@@ -105,6 +114,7 @@ class ProtectionBlueprint:
     traffic: Traffic = field(default_factory=Traffic)
     verify_seconds: int = 0
     firmware: str | None = None  # declared: "bios" | "uefi"; None: not compared with the server's
+    group: MembershipBlueprint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +169,15 @@ class RecoveredServerBlueprint:
     capacity_group_id_suffix: str | None  # where capacity is reserved for it, as `subnet_id_suffix`
     disks: tuple[RecoveredDiskBlueprint, ...]
     tags: Mapping[str, str]
+    replication_group: ReplicationGroup | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicationGroup:
+    """Servers that share recovery points; all of them are in the plan."""
+
+    name: str
+    members: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +190,7 @@ class GroupBlueprint:
 class FailoverBlueprint:
     plan: str
     run: str
-    selector: str  # "latest", "latest-processed", a point id
+    selector: str  # as `dr.vault.points.resolve` reads it
     resource_group: str  # of the run
     location: str
     storage_account: str

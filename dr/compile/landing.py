@@ -7,6 +7,7 @@ from dr.compile.blueprint import (
     DiskBlueprint,
     GrantBlueprint,
     Identities,
+    MembershipBlueprint,
     PrivateEndpointBlueprint,
     ProtectionBlueprint,
     SiteBlueprint,
@@ -156,7 +157,15 @@ def _protection(declaration: Declaration, server: Server) -> ProtectionBlueprint
         traffic=policy.traffic,
         verify_seconds=policy.verify_seconds,
         firmware=server.target.firmware.value,
+        group=_membership(server),
     )
+
+
+def _membership(server: Server) -> MembershipBlueprint | None:
+    if server.group is None:
+        return None
+    address = _end(server.group_address or server.ssh.address, server.group_port)
+    return MembershipBlueprint(server.group, address, server.group_port)
 
 
 def _end(address: str, port: int) -> str:

@@ -13,10 +13,20 @@ from dr.compile.blueprint import (
     GroupBlueprint,
     RecoveredDiskBlueprint,
     RecoveredServerBlueprint,
+    ReplicationGroup,
 )
 from dr.errors import NotFound, Refused
 from dr.model import Declaration, Disk, Firmware, HealthCheck, PlanGroup, RecoveryPlan, Server, Ssh
 from dr.schema.waiting import WAITING
+
+LATEST, LATEST_GROUP = "latest", "latest-group"
+
+
+def default_selector(declaration: Declaration, plan_name: str) -> str:
+    """Return the selector of a run that is told none: the shared point where the plan has a replication group."""
+    plan = declaration.plans.get(plan_name)
+    servers = [name for group in plan.groups for name in group.servers] if plan else []
+    return LATEST_GROUP if any(_replication_group(declaration, declaration.servers[s]) for s in servers) else LATEST
 
 
 def failover(declaration: Declaration, plan_name: str, run: str, selector: str, subscription: str) -> FailoverBlueprint:
@@ -93,7 +103,15 @@ def _server(
         disks=tuple(_disk(disk, index, server.name, plan, run) for index, disk in enumerate(server.disks)),
         # Ours last: repair and teardown find what is left of a run by these.
         tags=dict(target.tags) | tags | {names.TAG_SERVER: server.name},
+        replication_group=_replication_group(declaration, server),
     )
+
+
+def _replication_group(declaration: Declaration, server: Server) -> ReplicationGroup | None:
+    if server.group is None:
+        return None
+    members = sorted(name for name, other in declaration.servers.items() if other.group == server.group)
+    return ReplicationGroup(server.group, tuple(members)) if len(members) > 1 else None
 
 
 def _disk(disk: Disk, index: int, server: str, plan: str, run: str) -> RecoveredDiskBlueprint:

@@ -13,7 +13,7 @@ from aiohttp import web
 from dr import https
 from dr.certificates.revocations import Revocations
 from dr.certificates.site import SiteCertificates
-from dr.config_server import certificate_states, certificates
+from dr.config_server import certificate_states, certificates, groups
 from dr.config_server.cuts import Cut, CutDesk, CutState
 from dr.config_server.events import EventLog
 from dr.config_server.health import Left, NamedState, Newest, server_document, status_document
@@ -44,6 +44,7 @@ class Desk:
     verifications: VerificationDesk
     events: EventLog
     newest: Callable[[str], Awaitable[Newest]]
+    newest_shared: Callable[[str], Awaitable[groups.NewestShared]]
     certificates: SiteCertificates
     revocations: Revocations
     writers: Callable[[], Mapping[str, WriterReport]]
@@ -87,6 +88,7 @@ def _add_agent_calls(app: web.Application, desk: Desk) -> None:
                 "resync_request": desk.resyncs.pending(server.name),
                 "verification_request": desk.verifications.pending(server.name, server.verify_seconds, desk.now()),
                 "protection_epoch": server.protection_epoch,
+                **_group_part(request, server, desk),
             }
         )
 
@@ -110,6 +112,14 @@ def _add_agent_calls(app: web.Application, desk: Desk) -> None:
     app.router.add_post("/v1/agents/{server}/heartbeat", heartbeat)
     app.router.add_post("/v1/agents/{server}/cuts/{cut}/frozen", frozen)
     app.router.add_post("/v1/agents/{server}/cuts/{cut}/result", result)
+
+
+def _group_part(request: web.Request, server: ServerSettings, desk: Desk) -> dict[str, Any]:
+    """Tell a member of a group who the others are, and who must not be let in any more if it does not know."""
+    group = groups.told(desk.settings().servers, server.name)
+    known = group is None or request.query.get("revocations") == desk.revocations.version
+    serials = {"version": desk.revocations.version, "serials": sorted(desk.revocations.serials)}
+    return {"group": group, "revocations": None if known else serials}
 
 
 def _add_operator_calls(app: web.Application, desk: Desk) -> None:
@@ -179,9 +189,16 @@ async def site_document(desk: Desk) -> dict[str, Any]:
         *access_states(desk.access_ends(), desk.now()),
         *_not_kept(*desk.not_in_vault()),
     ]
-    site, left = desk.settings().site, await desk.left()
-    document = status_document(site, "configuration-server", states, servers, desk.now(), left)
+    declared, left = desk.settings(), await desk.left()
+    shared = {name: await _group(name, desk) for name in groups.groups_of(declared.servers)}
+    document = status_document(declared.site, "configuration-server", states, servers, desk.now(), left, groups=shared)
     return {**document, "certificates": certificate_states.document(known, desk.now())}
+
+
+async def _group(name: str, desk: Desk) -> dict[str, Any]:
+    servers = desk.settings().servers
+    beats = {member: desk.heartbeats.latest(member) for member in groups.members_of(servers, name)}
+    return groups.group_document(name, servers, beats, await desk.newest_shared(name), desk.now())
 
 
 def _site_states(unsaved: str) -> list[NamedState]:

@@ -96,13 +96,15 @@ def status_document(
     servers: Mapping[str, Mapping[str, Any]],
     now: datetime,
     left: Left = ((), None),
+    groups: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Return the status of a site; `states` are those of the site itself, `source` who tells it."""
     gone, fault = left
     told = {state["code"] for server in servers.values() for state in server["states"]}
     if fault is not None and fault.code not in told:
         states = [*states, fault]
-    degraded = bool(states) or any(server["health"] != "healthy" for server in servers.values())
+    parts = (*servers.values(), *(groups or {}).values())
+    degraded = bool(states) or any(part["health"] != "healthy" for part in parts)
     return {
         "version": 1,
         "site": site,
@@ -111,6 +113,7 @@ def status_document(
         "health": "degraded" if degraded else "healthy",
         "states": [asdict(state) for state in states],
         "servers": dict(servers),
+        "groups": dict(groups or {}),
         "left": {each.server: each.as_dict() for each in gone},
     }
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Collection
 from datetime import datetime
 
 from dr.compile import names
+from dr.config_server.groups import NewestShared
 from dr.config_server.health import Left, NamedState, Newest
 from dr.errors import Corrupt, LifeboatError, NotFound
 from dr.vault import declared
 from dr.vault import manifest as manifests
 from dr.vault.manifest import Manifest
+from dr.vault.shared import former_members, shared_points
 from dr.vault.store import BlobStore
 
 
@@ -44,6 +47,42 @@ def point_of(store: BlobStore, server: str, protection_epoch: int, number: int) 
         return _read(store, names.manifest_blob(server, protection_epoch, number)).id
     except NotFound:
         return None
+
+
+class SharedNewest:
+    """Finds the newest point that a group shares; reads each manifest once, for they never change."""
+
+    def __init__(self, source: Callable[[], BlobStore]) -> None:
+        self._source = source
+        self._lock = threading.Lock()
+        self._read: dict[str, Manifest | None] = {}  # by blob; None: it cannot be read
+
+    def newest(self, group: str, members: Collection[str]) -> NewestShared:
+        """Return the newest point that all `members` share; `fault` when the vault cannot be asked."""
+        try:
+            with self._lock:
+                store = self._source()
+                points = {member: self._points(store, member) for member in members}
+                for former in sorted(former_members(points, group)):
+                    points[former] = self._points(store, former)
+        except LifeboatError as error:
+            fault = NamedState(error.code, f"the vault cannot be asked: {error.message}", error.remedy)
+            return NewestShared(None, fault)
+        fitting = (point for point in shared_points(points, group) if set(members) <= set(point.parts))
+        return NewestShared(next(fitting, None))
+
+    def _points(self, store: BlobStore, server: str) -> list[Manifest]:
+        there = set(store.list(names.MANIFESTS, f"{server}/"))
+        for gone in [blob for blob in self._read if blob.startswith(f"{server}/") and blob not in there]:
+            del self._read[gone]
+        for blob in there - set(self._read):
+            try:
+                self._read[blob] = _read(store, blob)
+            except Corrupt:  # the status of its server names it
+                self._read[blob] = None
+            except NotFound:
+                continue  # retention removed it meanwhile
+        return [point for blob in there if (point := self._read.get(blob)) is not None]
 
 
 def _read(store: BlobStore, blob: str) -> Manifest:

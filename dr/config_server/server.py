@@ -21,6 +21,7 @@ from dr.config_server import points
 from dr.config_server.api import Desk, application, site_document
 from dr.config_server.cuts import Cut, CutDesk
 from dr.config_server.events import CLEARED, SITE, EventLog
+from dr.config_server.groups import NewestShared, members_of
 from dr.config_server.health import Left, NamedState, Newest
 from dr.config_server.heartbeats import Heartbeats
 from dr.config_server.resyncs import ResyncDesk
@@ -70,6 +71,7 @@ class ConfigurationServer:
         self._heartbeats = Heartbeats(folder / "heartbeats.json")
         self._cuts = CutDesk(time.monotonic)
         self._resyncs = ResyncDesk()
+        self._shared = points.SharedNewest(store)
         self._verifications = VerificationDesk(folder / "verifications.json")
         self._events = EventLog(folder / "events.db")
         self._watch_seconds = watch_seconds
@@ -81,6 +83,7 @@ class ConfigurationServer:
             verifications=self._verifications,
             events=self._events,
             newest=self._newest,
+            newest_shared=self._newest_shared,
             certificates=SiteCertificates(folder),
             revocations=revocations if revocations is not None else Revocations(),
             writers=writers,
@@ -133,6 +136,12 @@ class ConfigurationServer:
         except TimeoutError:
             return Newest(None, _SILENT)
 
+    async def _newest_shared(self, group: str) -> NewestShared:
+        try:
+            return await self._ask(partial(self._shared.newest, group, tuple(members_of(self.settings.servers, group))))
+        except TimeoutError:
+            return NewestShared(None, _SILENT)
+
     async def _left(self) -> Left:
         try:
             return await self._ask(partial(points.left, self._store, datetime.now(UTC)))
@@ -152,6 +161,7 @@ class ConfigurationServer:
             except LifeboatError:
                 continue  # whoever asks for the status is told
             states = {SITE: document["states"], **{n: each["states"] for n, each in document["servers"].items()}}
+            states |= {f"group {name}": each["states"] for name, each in document["groups"].items()}
             note = partial(self._events.note, states, datetime.now(UTC))
             for event in await asyncio.get_running_loop().run_in_executor(self._threads, note):
                 tell = log.info if event.change == CLEARED else log.warning

@@ -31,6 +31,15 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class Membership:
+    """A server's place in a replication group: the others reach it at `address` (`host:port`), it listens at `port`."""
+
+    name: str
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSettings:
     """One protected server; all durations in seconds."""
 
@@ -41,6 +50,7 @@ class ServerSettings:
     retention_seconds: int
     traffic: Traffic = field(default_factory=Traffic)
     verify_seconds: int = 0  # between two verification passes; 0: only when an operator asks
+    group: Membership | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +112,14 @@ def _server(name: str, values: Mapping[str, Any]) -> ServerSettings:
         retention_seconds=int(values["retention_seconds"]),
         traffic=_traffic(values.get("traffic", {})),
         verify_seconds=int(values.get("verify_seconds", 0)),
+        group=_membership(values.get("group")),
     )
+
+
+def _membership(values: Mapping[str, Any] | None) -> Membership | None:
+    if values is None:
+        return None
+    return Membership(str(values["name"]), str(values["address"]), int(values["port"]))
 
 
 def _traffic(values: Mapping[str, Any]) -> Traffic:

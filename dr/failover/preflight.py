@@ -13,6 +13,7 @@ from dr.compile.blueprint import FailoverBlueprint, RecoveredServerBlueprint
 from dr.compile.limits import wrong_with_disk
 from dr.errors import LifeboatError, RunFailed, Unreachable
 from dr.failover.selection import Selection, candidate, kept
+from dr.failover.sharing import Share
 from dr.vault.store import BlobStore
 
 FIRMWARE_OF_GENERATION = {"V1": "bios", "V2": "uefi"}
@@ -75,7 +76,8 @@ def obstacles(blueprint: FailoverBlueprint, store: BlobStore, now: datetime) -> 
             try:
                 before = kept(store, blueprint.plan, blueprint.run, server.server)
                 reselect = before is None or before.selector != blueprint.selector
-                point = candidate(store, server.server, blueprint.selector, now) if reselect else before
+                share = share_of(blueprint, server)
+                point = candidate(store, server.server, blueprint.selector, now, share) if reselect else before
             except Unreachable:
                 raise
             except LifeboatError as error:
@@ -84,6 +86,12 @@ def obstacles(blueprint: FailoverBlueprint, store: BlobStore, now: datetime) -> 
                 continue
             assert point is not None
             yield from _mismatches(server, point)
+
+
+def share_of(blueprint: FailoverBlueprint, server: RecoveredServerBlueprint) -> Share | None:
+    """Return a server's replication group in a run, None when it is in none."""
+    group = server.replication_group
+    return None if group is None else Share(blueprint.plan, blueprint.run, group)
 
 
 def _mismatches(server: RecoveredServerBlueprint, point: Selection) -> Iterator[Obstacle]:

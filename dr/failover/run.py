@@ -77,17 +77,20 @@ class Decision:
     continues: bool
 
 
-def decide(held: HeldRun | None, request: Request, now: datetime) -> Decision:
-    """Say which run this call is about. `Refused` when it would replace what runs without an explicit word."""
+def decide(held: HeldRun | None, request: Request, now: datetime, default: str = LATEST) -> Decision:
+    """Say which run this call is about, and by which selector (`default`: when none was ever said).
+
+    `Refused` when it would replace what runs without an explicit word.
+    """
     if held is None:
-        return Decision(request.run or now.strftime("%Y%m%d%H%M%S"), request.selector or LATEST, False)
+        return Decision(request.run or now.strftime("%Y%m%d%H%M%S"), request.selector or default, False)
     if request.run not in {None, held.run}:
         raise Refused(
             f"plan {request.plan} is already failed over by run {held.run}; run {request.run} cannot begin beside it",
             code="run-exists",
             remedy=f"leave --run out to continue {held.run}, or `pulumi destroy` its stack first",
         )
-    selector = request.selector or held.selector or LATEST
+    selector = request.selector or held.selector or default
     if held.selector not in {None, selector} and not request.replace:
         raise Refused(
             f'run {held.run} runs on "{held.selector}"; "{selector}" would replace its disks and VMs',
@@ -103,7 +106,7 @@ def fail_over(request: Request, around: Surroundings) -> Result:
     compiler.failover(around.declaration, request.plan, "r1", LATEST, around.subscription)  # is there such a plan?
     deployment = around.engine.state()
     held = run_of(deployment) if deployment else None
-    decision = decide(held, request, begun)
+    decision = decide(held, request, begun, compiler.default_selector(around.declaration, request.plan))
     blueprint = compiler.failover(
         around.declaration, request.plan, decision.run, decision.selector, around.subscription
     )

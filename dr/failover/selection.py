@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dr.compile import names
+from dr.compile.blueprint import ReplicationGroup
 from dr.errors import Conflict, Corrupt, NotFound
+from dr.failover.sharing import Share, chosen_together, confirm, drop, keep, part
 from dr.vault.manifest import Manifest, format_time, parse_time
 from dr.vault.points import read_points, resolve
 from dr.vault.store import BlobStore
@@ -44,14 +46,19 @@ class Selection:
     passed_over: tuple[str, ...] = ()  # manifests that could not be read when it was selected; not kept
 
 
-def candidate(store: BlobStore, server: str, selector: str, now: datetime) -> Selection:
+def candidate(store: BlobStore, server: str, selector: str, now: datetime, share: Share | None = None) -> Selection:
     """Return what `selector` stands for at this moment, changing nothing. `NotFound` when no point fits.
 
-    A manifest that cannot be read does not stop a failover: it is passed over and named in the selection.
+    `share` is the server's replication group in this run. A manifest that cannot be read does not stop a failover: it
+    is passed over and named in the selection.
     """
-    points = read_points(store, server)
+    if share is not None and chosen_together(selector):
+        point, points = part(store, share, server, selector)
+    else:
+        points = read_points(store, server)
+        point = resolve(points.good, selector, now)
     passed_over = tuple(f"{broken.blob}: {broken.cause}" for broken in points.broken)
-    return _from_manifest(resolve(points.good, selector, now), selector, passed_over)
+    return _from_manifest(point, selector, passed_over)
 
 
 def kept(store: BlobStore, plan: str, run: str, server: str) -> Selection | None:
@@ -70,19 +77,32 @@ def kept(store: BlobStore, plan: str, run: str, server: str) -> Selection | None
         raise Corrupt(f"{names.RUNS}/{name} is not readable: {error}", code="selection-invalid") from error
 
 
-def select(store: BlobStore, plan: str, run: str, server: str, selector: str, now: datetime) -> Selection:
+def select(
+    store: BlobStore,
+    plan: str,
+    run: str,
+    server: str,
+    selector: str,
+    now: datetime,
+    group: ReplicationGroup | None = None,
+) -> Selection:
     """Resolve `selector` for this run and keep the answer; one that is kept already is returned as it is.
 
     Raises `NotFound` when no point fits, `Conflict` when the run was begun with another selector.
     """
     before = kept(store, plan, run, server)
     if before is None:
-        chosen = candidate(store, server, selector, now)
+        share = Share(plan, run, group) if group is not None else None
+        together = share if share is not None and chosen_together(selector) else None
+        choice = b"" if together is None else keep(store, together, selector, now)
+        chosen = candidate(store, server, selector, now, together)
         try:
             store.put(names.RUNS, selection_blob(plan, run, server), _document(chosen, now), if_absent=True)
         except Conflict:
             before = kept(store, plan, run, server)  # somebody else was faster; theirs counts
         else:
+            if together is not None:
+                confirm(store, together, selector, choice)
             return chosen
     if before is None or before.selector != selector:
         chosen_before = "gone again" if before is None else f'"{before.selector}" ({before.point})'
@@ -94,9 +114,16 @@ def select(store: BlobStore, plan: str, run: str, server: str, selector: str, no
     return before
 
 
-def forget(store: BlobStore, plan: str, run: str, server: str) -> None:
-    """Drop a run's selection; the recovery point itself stays."""
+def forget(
+    store: BlobStore, plan: str, run: str, server: str, selector: str = "", group: ReplicationGroup | None = None
+) -> None:
+    """Drop a run's selection, and the choice of its group with the last one; the recovery point itself stays."""
     store.delete(names.RUNS, selection_blob(plan, run, server))
+    if group is None or not chosen_together(selector):
+        return
+    others = (kept(store, plan, run, member) for member in group.members)
+    if all(other is None or other.selector != selector for other in others):
+        drop(store, Share(plan, run, group), selector)
 
 
 def selection_blob(plan: str, run: str, server: str) -> str:

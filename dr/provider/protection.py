@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dr.certificates.site import SiteCertificates
-from dr.compile.blueprint import DiskBlueprint, ProtectionBlueprint
+from dr.compile.blueprint import DiskBlueprint, MembershipBlueprint, ProtectionBlueprint
 from dr.errors import LifeboatError, NotFound, Unreachable
 from dr.provider import logins
 from dr.provider.installation_log import extended
@@ -44,7 +44,7 @@ class Protection(ResourceType):
         "configurationServer",
         "initialPolicy",  # {"crashConsistentSeconds", "rpoThresholdSeconds", "retentionSeconds"}
     )
-    optional = ("firmware",)
+    optional = ("firmware", "groupPort")
     in_place = frozenset(
         {
             "certificateAuthority",
@@ -54,6 +54,7 @@ class Protection(ResourceType):
             "configurationServer",
             "initialPolicy",
             "firmware",
+            "groupPort",
             "subscription",
         }
     )
@@ -193,7 +194,13 @@ def _blueprint(properties: Properties) -> ProtectionBlueprint:
         rpo_threshold_seconds=policy["rpoThresholdSeconds"],
         retention_seconds=policy["retentionSeconds"],
         firmware=properties.get("firmware"),
+        group=_membership(properties.get("groupPort")),
     )
+
+
+def _membership(port: int | None) -> MembershipBlueprint | None:
+    # Where the members are, their agents hear from the configuration server; here only the port matters.
+    return None if port is None else MembershipBlueprint("", "", int(port))
 
 
 def _outputs(installed: Installed) -> dict[str, Any]:

@@ -6,7 +6,9 @@ refresh after the retention of a point would select another one and rebuild runn
 
 from __future__ import annotations
 
+from dr.compile.blueprint import ReplicationGroup
 from dr.failover.selection import Selection, candidate, forget, kept, select
+from dr.failover.sharing import Share
 from dr.plugin.values import has_unknown
 from dr.provider.resource import Properties, ResourceType, Session
 from dr.provider.world import World
@@ -16,6 +18,8 @@ from dr.vault.manifest import format_time
 class RecoveryPoint(ResourceType):
     name = "RecoveryPoint"
     required = ("subscription", "account", "server", "plan", "run", "selector")
+    optional = ("replicationGroup",)  # {"name", "members"}
+    in_place = frozenset({"replicationGroup"})  # what was chosen stays, whoever joins the group later
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -26,22 +30,39 @@ class RecoveryPoint(ResourceType):
         store = self._world.open_store(inputs["subscription"], inputs["account"])
         before = kept(store, inputs["plan"], inputs["run"], inputs["server"])
         if before is None or before.selector != inputs["selector"]:
-            before = candidate(store, inputs["server"], inputs["selector"], self._world.now())
+            group = _group(inputs)
+            share = Share(inputs["plan"], inputs["run"], group) if group is not None else None
+            before = candidate(store, inputs["server"], inputs["selector"], self._world.now(), share)
         return {**inputs, **_outputs(before)}
 
     def create(self, inputs: Properties, session: Session) -> tuple[str, Properties]:
         store = self._world.open_store(inputs["subscription"], inputs["account"])
         selection = select(
-            store, inputs["plan"], inputs["run"], inputs["server"], inputs["selector"], self._world.now()
+            store,
+            inputs["plan"],
+            inputs["run"],
+            inputs["server"],
+            inputs["selector"],
+            self._world.now(),
+            _group(inputs),
         )
         for broken in selection.passed_over:
             session.warn(f"a manifest of {inputs['server']} could not be read and was passed over: {broken}")
         session.progress(f"{inputs['selector']} is {selection.point}, cut at {format_time(selection.cut_time)}")
         return selection.point, {**inputs, **_outputs(selection)}
 
+    def update(self, resource_id: str, state: Properties, inputs: Properties, session: Session) -> Properties:
+        kept = {name: value for name, value in state.items() if name not in self.in_place}
+        return {**kept, **inputs}
+
     def delete(self, resource_id: str, state: Properties, session: Session) -> None:
         store = self._world.open_store(state["subscription"], state["account"])
-        forget(store, state["plan"], state["run"], state["server"])
+        forget(store, state["plan"], state["run"], state["server"], state["selector"], _group(state))
+
+
+def _group(inputs: Properties) -> ReplicationGroup | None:
+    given = inputs.get("replicationGroup")
+    return ReplicationGroup(given["name"], tuple(given["members"])) if given else None
 
 
 def _outputs(selection: Selection) -> Properties:

@@ -147,6 +147,11 @@ def _reach(protection: ProtectionBlueprint, facts: Facts) -> Iterator[Finding]:
             yield finding("process-server-unreachable", f"{address}: {how}")
 
 
+def _group(protection: ProtectionBlueprint, facts: Facts) -> Iterator[Finding]:
+    if protection.group is not None and facts.group_port_holder:
+        yield finding("group-port-taken", f"{facts.group_port_holder} listens at port {protection.group.port}")
+
+
 def _held(protection: ProtectionBlueprint, site: str, installed: Mapping[str, object]) -> Iterator[Finding]:
     held = (installed.get("site"), installed.get("server"))
     if all(held) and held != (site, protection.server):
@@ -175,5 +180,5 @@ def _hardware(facts: Facts, installed: Mapping[str, object], protection_epoch: i
 
 
 _RULES: tuple[Callable[[ProtectionBlueprint, Facts], Iterator[Finding]], ...] = (
-    _system, _python, _tracing, disk_findings, _room, _places, _others, _reach,
+    _system, _python, _tracing, disk_findings, _room, _places, _others, _group, _reach,
 )  # fmt: skip

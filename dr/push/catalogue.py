@@ -125,6 +125,11 @@ CATALOGUE: Mapping[str, tuple[bool, str, str]] = {
         "too little memory is available for agent, rings and maps",
         "free memory, or protect the server by other means",
     ),
+    "group-port-taken": (
+        True,
+        "another program listens at the port on which the members of its replication group reach the server",
+        "declare another port in groupPort, or end that program",
+    ),
     "configuration-server-unreachable": (
         False,
         "the server cannot reach the configuration server now",

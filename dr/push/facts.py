@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from dr.compile.blueprint import ProtectionBlueprint
 from dr.push.connection import Connection
+from dr.push.group_port import port_probe
 from dr.push.layout import TRACEFS_FOLDERS
 from dr.push.probes import Output, Probe, bundle, read, split, words_of
 from dr.push.storage import LAYOUT, WHOLE_DISKS, DiskFact, Layout, WholeDisk, disk_probe
@@ -83,6 +84,7 @@ class Facts:
     layout: Layout | None
     clock_skew_seconds: float | None  # the server's minus ours
     reach: Mapping[str, str]  # "address:port" -> open, refused, timeout, unresolved, failed or unknown
+    group_port_holder: str = ""  # what listens at the port of its replication group, and is not the agent
 
     @property
     def python(self) -> PythonFact | None:
@@ -247,7 +249,8 @@ PROBES: tuple[Probe[object], ...] = (
 def probes_for(protection: ProtectionBlueprint) -> tuple[Probe[object], ...]:
     """Return all probes that the facts of this server come from."""
     disks = (disk_probe(disk.name, disk.device) for disk in protection.disks)
-    return (*PROBES, _reach_probe(_addresses(protection)), *disks)
+    ports = () if protection.group is None else (port_probe(protection.group.port),)
+    return (*PROBES, _reach_probe(_addresses(protection)), *ports, *disks)
 
 
 def facts_of(
@@ -284,6 +287,7 @@ def facts_of(
         layout=read(LAYOUT, outputs),
         clock_skew_seconds=clock_skew_seconds,
         reach={address: reached.get(address, "unknown") for address in addresses},
+        group_port_holder=read(port_probe(protection.group.port), outputs) if protection.group else "",
     )
 
 

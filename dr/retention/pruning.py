@@ -132,7 +132,7 @@ def _prune_server(store: BlobStore, server: str) -> Pruned:
     left = held - _collect(store, pruned, whole, in_use, seen, now, over=over)
 
     hands_off = in_use.points | set(seen.pins)
-    dated = [Dated(point.id, point.order, point.cut_time, created[point.blob]) for point in whole]
+    dated = [Dated(point.id, point.order, _moment(point), created[point.blob]) for point in whole]
     everything = {point.id for point in (*whole, *torn)}
     going = everything - hands_off if over else set(surplus(dated, seen.retention, hands_off))
     for point in sorted(points.good, key=lambda p: p.order):
@@ -141,6 +141,11 @@ def _prune_server(store: BlobStore, server: str) -> Pruned:
     if over and not (points.good or points.broken or left):
         _remove_replica(store, pruned, in_use)
     return pruned
+
+
+def _moment(point: Manifest) -> datetime:
+    """Return the label that decides a point's slot: what a group shares falls into one slot on all its servers."""
+    return point.cut_time if point.group is None else point.group.time
 
 
 def _remove(store: BlobStore, point: Manifest, pruned: Pruned) -> None:

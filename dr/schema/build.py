@@ -112,6 +112,8 @@ def _server(data: Data) -> model.Server:
         target=_target(data["target"], data["name"]),
         group=data.get("group"),
         boot_preparation=model.BootPreparation(data["bootPreparation"]),
+        group_address=data.get("groupAddress"),
+        group_port=data["groupPort"],
     )
 
 

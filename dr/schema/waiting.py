@@ -13,7 +13,6 @@ _ACTIONS = "actions of recovery plans"
 
 WAITING: Mapping[str, str] = {
     "ReplicationPolicy.appConsistentEvery": "application-consistent recovery points",
-    "Server.group": "recovery points that servers share",
     "Server.bootPreparation": "boot readiness",
     "RecoveryPlan.groups[].before": _ACTIONS,
     "RecoveryPlan.groups[].after": _ACTIONS,

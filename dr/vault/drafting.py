@@ -51,6 +51,7 @@ def draft_manifest(
             firmware=str(cut.get("firmware") or origin.facts.get("firmware") or "unknown"),
             facts={**origin.facts, **dict(cut.get("facts") or {})},  # the cut's are newer
             disks=tuple(disks),
+            group=manifests.sharing(cut.get("group")),
         )
     except (KeyError, ValueError, TypeError, OverflowError) as err:  # a time may lie outside of the calendar
         raise Refused(f"{origin.server}: the agent sent a cut without a usable {err}", code="cut-invalid") from err

@@ -44,6 +44,16 @@ class DiskPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Sharing:
+    """The point of a replication group that a server's point is a part of; what it is worth `dr.vault.shared` tells."""
+
+    name: str
+    id: str
+    members: tuple[str, ...]
+    time: datetime  # of the coordinator's clock; a label that all parts bear alike
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """A recovery point; `(protection_epoch, number)` is its place in order, the times are labels."""
 
@@ -63,6 +73,7 @@ class Manifest:
     firmware: str
     facts: Mapping[str, Any]
     disks: tuple[DiskPoint, ...]
+    group: Sharing | None = None
 
     @property
     def order(self) -> tuple[int, int]:
@@ -87,8 +98,21 @@ def as_document(manifest: Manifest) -> dict[str, Any]:
         "not_frozen": [asdict(item) for item in manifest.not_frozen],
         "facts": facts,
         "disks": [asdict(disk) for disk in manifest.disks],
+        "group": sharing_document(manifest.group),
     }
     return document
+
+
+def sharing_document(group: Sharing | None) -> dict[str, Any] | None:
+    """Return what a manifest says of the group."""
+    if group is None:
+        return None
+    return {
+        "name": group.name,
+        "id": group.id,
+        "members": list(group.members),
+        "time": format_time(group.time),
+    }
 
 
 def to_bytes(manifest: Manifest) -> bytes:
@@ -112,12 +136,21 @@ def from_bytes(data: bytes, name: str) -> Manifest:
         "frozen": tuple(document["frozen"]),
         "not_frozen": tuple(NotFrozen(**item) for item in document["not_frozen"]),
         "disks": tuple(DiskPoint(**disk) for disk in document["disks"]),
+        "group": sharing(document.get("group")),
     }
     manifest = Manifest(**values)
     expected = names.point_id(manifest.server, *manifest.order)
     if manifest.blob != name or manifest.id != expected:
         raise Corrupt(f"manifest {name} says that it is {manifest.id} ({manifest.blob})", code="manifest-invalid")
     return manifest
+
+
+def sharing(document: Mapping[str, Any] | None) -> Sharing | None:
+    """Read what `sharing_document` returned; raises what a missing or wrong value raises."""
+    if document is None:
+        return None
+    members = tuple(str(member) for member in document["members"])
+    return Sharing(str(document["name"]), str(document["id"]), members, parse_time(document["time"]))
 
 
 def format_time(moment: datetime) -> str:
@@ -147,11 +180,15 @@ def problems(document: Any) -> list[str]:
     found = [f"{'/'.join(map(str, error.path)) or 'document'}: {error.message}" for error in errors]
     if found:
         return found
-    for field in ("cut_time", "created_time"):
+    group = document.get("group")
+    times = {field: document[field] for field in ("cut_time", "created_time")}
+    for field, text in {**times, **({"group/time": group["time"]} if group else {})}.items():
         try:
-            parse_time(document[field])
+            parse_time(text)
         except ValueError as err:
             found.append(f"{field}: {err}")
+    if group is not None and document["server"] not in group["members"]:
+        found.append(f"group: {document['server']} is none of its members")
     return found
 
 

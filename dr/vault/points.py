@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dr.compile import names
+from dr.compile.recovery import LATEST, LATEST_GROUP
 from dr.errors import Corrupt, NotFound, Refused
 from dr.vault.manifest import Manifest, format_time, from_bytes
 from dr.vault.store import BlobStore
 
-LATEST = "latest"
 LATEST_PROCESSED = "latest-processed"
 _THREADS = 8
 _SHOWN = 5
@@ -81,9 +81,9 @@ def list_points(store: BlobStore, server: str) -> list[Manifest]:
 
 def refuse_selector(selector: str, now: datetime) -> None:
     """Raise `Refused` `selector-invalid` for what selects no point of any vault: no word, no id, no time that came."""
-    if selector in {LATEST, LATEST_PROCESSED} or _ID.fullmatch(selector):
+    if selector in {LATEST, LATEST_PROCESSED, LATEST_GROUP} or _ID.fullmatch(selector):
         return
-    moment = _as_time(selector)
+    moment = as_time(selector)
     if moment is None:
         raise _selects_nothing(selector, now)
     _refuse_future(moment, now)
@@ -92,6 +92,7 @@ def refuse_selector(selector: str, now: datetime) -> None:
 def resolve(points: Sequence[Manifest], selector: str, now: datetime) -> Manifest:
     """Return the point that `selector` means: `latest`, `latest-processed`, an id, or a time (RFC 3339).
 
+    `latest-group` is what a group shares (`dr.failover.sharing`), and for a server in none its latest processed one.
     A time means the newest point that was cut at or before it. Without a process server's help `latest` and
     `latest-processed` are the same: what the vault holds. Errors: `NotFound` with what exists, `Refused`
     `selector-invalid`.
@@ -101,12 +102,12 @@ def resolve(points: Sequence[Manifest], selector: str, now: datetime) -> Manifes
         raise NotFound(
             "there is no recovery point", remedy="a first one appears after the initial replication: see `dr status`"
         )
-    if selector in {LATEST, LATEST_PROCESSED}:
+    if selector in {LATEST, LATEST_PROCESSED, LATEST_GROUP}:
         return ordered[0]
     for point in ordered:
         if point.id == selector:
             return point
-    moment = _as_time(selector)
+    moment = as_time(selector)
     if moment is not None:
         return _at(ordered, moment, now)
     if selector.startswith(f"{ordered[0].server}-"):
@@ -118,7 +119,7 @@ def _selects_nothing(selector: str, now: datetime, existing: str = "`dr points S
     return Refused(
         f'"{selector}" selects no recovery point',
         code="selector-invalid",
-        remedy=f"use latest, latest-processed, a time like {format_time(now)}, or an id; {existing}",
+        remedy=f"use latest, latest-processed, latest-group, a time like {format_time(now)}, or an id; {existing}",
     )
 
 
@@ -139,7 +140,8 @@ def _at(ordered: Sequence[Manifest], moment: datetime, now: datetime) -> Manifes
     raise NotFound(f"no recovery point is as old as {format_time(moment)}", remedy=_existing(ordered))
 
 
-def _as_time(selector: str) -> datetime | None:
+def as_time(selector: str) -> datetime | None:
+    """Return the time that a selector is, None when it is none. `Refused` `selector-invalid` without a zone."""
     try:
         moment = datetime.fromisoformat(selector)
     except ValueError:

@@ -89,15 +89,16 @@ class Home(Protocol):
     @property
     def process_port(self) -> int: ...
 
-    def replica(self, disk: str, size: int) -> bytes: ...
+    def replica(self, disk: str, size: int, snapshot: str | None = None, server: str = SERVER) -> bytes: ...
 
 
 class Protected:
     """The server: `disks` first, then `start` the agent as often as a test kills it."""
 
-    def __init__(self, folder: Path, site: Home) -> None:
+    def __init__(self, folder: Path, site: Home, server: str = SERVER) -> None:
         folder.mkdir()
         self.folder = folder
+        self.server = server
         self.site = site
         self.instance = f"lifeboat-test-{secrets.token_hex(6)}"
         self.disks: list[LoopDisk] = []
@@ -125,8 +126,9 @@ class Protected:
     def config(self) -> dict[str, Any]:
         hardware = {disk.name: disk_facts(disk.device) for disk in self.disks}
         files = self.site.files
+        certificate, key = files.agents[self.server]
         return {
-            "server": SERVER,
+            "server": self.server,
             "site": SITE,
             "protection_epoch": 1,
             "configuration_server": f"127.0.0.1:{self.site.configuration_port}",
@@ -134,9 +136,9 @@ class Protected:
             "disks": [{"name": disk.name, "device": disk.device} for disk in self.disks],
             "tls": {
                 "ca": str(files.ca),
-                "cert": str(files.agent[0]),
-                "key": str(files.agent[1]),
-                "token": str(files.agent[1].with_name("token.pem")),
+                "cert": str(certificate),
+                "key": str(key),
+                "token": str(key.with_name("token.pem")),
             },
             "hardware": {
                 "product_uuid": product_uuid(),
@@ -222,7 +224,7 @@ class Protected:
         """Compare disks and replicas; return the (disk, chunk) that differ."""
         found = []
         for disk in self.disks:
-            here, there = disk.content(), self.site.replica(disk.name, disk.size)
+            here, there = disk.content(), self.site.replica(disk.name, disk.size, server=self.server)
             found += [
                 (disk.name, start // CHUNK)
                 for start in range(0, disk.size, CHUNK)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import ssl
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,13 +18,14 @@ from dr.certificates.site import SiteCertificates
 from dr.certificates.tls import server_context
 from dr.compile import names
 from dr.config_server.server import ConfigurationServer
-from dr.config_server.settings import Address, ServerSettings, SiteSettings
+from dr.config_server.settings import Address, Membership, ServerSettings, SiteSettings
 from dr.model import Traffic
 from dr.process_server.server import ProcessServer, ProcessServerSettings
 from dr.process_server.stream import Stream
 from dr.vault.batch import DiskSpec
 from dr.vault.memory import MemoryBlobStore
 from tests.certificates.holders import hold, site_certificates
+from tests.config_server.rig import Caller
 from tests.process_server.scripted import data_segment
 
 SITE = "hq"
@@ -34,28 +35,42 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Files:
-    """Where the certificates of the test's site lie."""
+    """Where the certificates of the test's site lie; `agents` by server."""
 
     ca: Path
     server: tuple[Path, Path]
-    agent: tuple[Path, Path]
+    agents: Mapping[str, tuple[Path, Path]]
+
+    @property
+    def agent(self) -> tuple[Path, Path]:
+        return self.agents[SERVER]
 
 
-def certificates(folder: Path) -> Files:
+def certificates(folder: Path, servers: Sequence[str] = (SERVER,)) -> Files:
     made = site_certificates(folder, SITE)
-    hold(made, folder / "agent/agent", identity_uri(SITE, "agent", SERVER))
-    server, agent = folder / "tls/server", folder / "agent/agent"
-    pairs = [(stem.with_suffix(".crt"), stem.with_suffix(".key")) for stem in (server, agent)]
-    return Files(folder / "tls/ca.crt", *pairs)
+    stems = {server: folder / "agent/agent" if server == SERVER else folder / server / "agent" for server in servers}
+    for server, stem in stems.items():
+        hold(made, stem, identity_uri(SITE, "agent", server))
+    return Files(folder / "tls/ca.crt", _pair(folder / "tls/server"), {name: _pair(stems[name]) for name in servers})
+
+
+def _pair(stem: Path) -> tuple[Path, Path]:
+    return stem.with_suffix(".crt"), stem.with_suffix(".key")
 
 
 class Site:
     """Runs the site's servers in a thread of their own; the process server may be stopped and started."""
 
-    def __init__(self, folder: Path, crash_consistent_seconds: int = 3600) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        crash_consistent_seconds: int = 3600,
+        groups: Mapping[str, Membership | None] | None = None,
+    ) -> None:
         self.folder = folder
         self.store = MemoryBlobStore()
-        self.files = certificates(folder)
+        self._groups = groups or {SERVER: None}
+        self.files = certificates(folder, list(self._groups))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -63,9 +78,12 @@ class Site:
         self._revocations = Revocations()
         self.process_port = 0
         self.protection_epoch = 1  # that the process server is told when it starts
-        protected = ServerSettings(SERVER, 1, 900, crash_consistent_seconds, 86400)
+        protected = {
+            name: ServerSettings(name, 1, 900, crash_consistent_seconds, 86400, group=group)
+            for name, group in self._groups.items()
+        }
         self._settings = SiteSettings(
-            SITE, "none", "none", Address("127.0.0.1", 0), "ps1", Address("127.0.0.1", 0), {SERVER: protected}
+            SITE, "none", "none", Address("127.0.0.1", 0), "ps1", Address("127.0.0.1", 0), protected
         )
         self.process_port = self.start_process_server()
         self.configuration = self._on_loop(self._configure())
@@ -77,7 +95,7 @@ class Site:
                 SITE, "ps1", "127.0.0.1", self.process_port, self.folder / spool, self.folder / f"{spool}.key"
             )
             self._process_server = ProcessServer(settings, self._tls(), lambda: self.store, self._revocations)
-            return await self._process_server.start({SERVER: self.protection_epoch})
+            return await self._process_server.start(dict.fromkeys(self._groups, self.protection_epoch))
 
         return self._on_loop(start())
 
@@ -140,31 +158,37 @@ class Site:
         return self._on_loop(follow())
 
     def raise_protection_epoch(self) -> None:
-        servers = {SERVER: replace(self._settings.servers[SERVER], protection_epoch=2)}
-        self.configuration.settings = replace(self._settings, servers=servers)
+        self.declare(protection_epoch=2)
 
     def declare_traffic(self, traffic: Traffic) -> None:
-        servers = {SERVER: replace(self._settings.servers[SERVER], traffic=traffic)}
-        self.configuration.settings = replace(self._settings, servers=servers)
+        self.declare(traffic=traffic)
 
     def declare_points(self, every_seconds: int) -> None:
         """Change how often the policy makes a recovery point; the agent hears it with its next heartbeat."""
-        servers = {SERVER: replace(self._settings.servers[SERVER], crash_consistent_seconds=every_seconds)}
-        self.configuration.settings = replace(self._settings, servers=servers)
+        self.declare(crash_consistent_seconds=every_seconds)
 
-    def manifests(self) -> list[dict[str, Any]]:
+    def declare(self, server: str = SERVER, **changes: Any) -> None:
+        """Change the settings of a server, as `up` of the site stack does; the others stay as they were changed."""
+        before = self.configuration.settings
+        servers = {**before.servers, server: replace(before.servers[server], **changes)}
+        self.configuration.settings = replace(before, servers=servers)
+
+    def status(self) -> dict[str, Any]:
+        """Return what the configuration server says."""
+        return Caller(self.folder, "operator/operator", self.configuration_port)("GET", "/v1/status")[1]
+
+    def manifests(self, server: str = SERVER) -> list[dict[str, Any]]:
         """Return every recovery point's manifest, oldest first."""
         found = [
             json.loads(self.store.get(names.MANIFESTS, name)[0])
-            for name in sorted(self.store.list(names.MANIFESTS, f"{SERVER}/"))
+            for name in sorted(self.store.list(names.MANIFESTS, f"{server}/"))
         ]
         return sorted(found, key=lambda manifest: manifest["number"])
 
-    def replica(self, disk: str, size: int, snapshot: str | None = None) -> bytes:
+    def replica(self, disk: str, size: int, snapshot: str | None = None, server: str = SERVER) -> bytes:
+        blob = names.replica_blob(server, disk)
         return b"".join(
-            self.store.read(
-                names.REPLICAS, names.replica_blob(SERVER, disk), offset, min(4 << 20, size - offset), snapshot=snapshot
-            )
+            self.store.read(names.REPLICAS, blob, offset, min(4 << 20, size - offset), snapshot=snapshot)
             for offset in range(0, size, 4 << 20)
         )
 

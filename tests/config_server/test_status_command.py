@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from click.testing import CliRunner, Result
 
 from dr.cli.main import dr
 from dr.config_server.api import access_states
+from dr.config_server.server import ConfigurationServer
+from dr.config_server.settings import Membership
 from dr.errors import NotFound
 from dr.vault import declared
 from dr.vault.manifest import format_time
@@ -49,6 +52,34 @@ def test_plain_lines_without_a_terminal_name_state_and_remedy(site: RunningSite)
     assert lines[0] == "shop1  degraded  delta  no RPO  no point  backlog 0 B  sent 3 MiB"
     assert lines[1].startswith("shop1: no-point: ") and lines[2].startswith("    remedy: ")
     assert "db1" not in answer.stdout
+
+
+def test_a_group_that_shares_nothing_is_one_state_of_its_own(site: RunningSite) -> None:
+    (server,) = (each for each in site.servers if isinstance(each, ConfigurationServer))
+    alone = server.settings
+    members = {
+        name: replace(each, group=Membership("shop", f"{name}.hq:20004", 20004)) for name, each in alone.servers.items()
+    }
+    server.settings = replace(alone, servers=members)
+    try:
+        told = site.agent()("POST", "/v1/agents/shop1/heartbeat?revocations=", STATUS)[1]
+        assert told["group"] == {
+            "name": "shop",
+            "members": {"db1": "db1.hq:20004", "shop1": "shop1.hq:20004"},
+            "coordinator": "db1",
+            "port": 20004,
+        }
+        version = told["revocations"]["version"]
+        known = site.agent()("POST", f"/v1/agents/shop1/heartbeat?revocations={version}", STATUS)[1]
+        assert known["revocations"] is None
+        answer = dr_status(site.folder.parent, "shop1", "--json")
+        SCHEMA.validate(json.loads(answer.stdout))
+        assert "group shop group-not-shared" in json.loads(answer.stdout)["error"]["message"]
+        lines = dr_status(site.folder.parent).stdout.splitlines()
+        assert "group shop  degraded  of db1, shop1  no RPO  no shared point" in lines
+        assert len([line for line in lines if "group-not-shared" in line]) == 1
+    finally:
+        server.settings = alone
 
 
 def test_a_server_that_is_not_protected_is_named(site: RunningSite) -> None:

@@ -44,8 +44,8 @@ def test_every_key_that_is_not_acted_upon_is_named_once() -> None:
         " (remedy: don't rely on it before this comes: drills and their evidence)"
     )
     assert (
-        'servers.yaml:17:1: not-acted-upon: "group" is checked and kept, and nothing is done with it yet (used 2 times)'
-        " (remedy: don't rely on it before this comes: recovery points that servers share)"
+        'plans.yaml:21:5: not-acted-upon: "groups[].after" is checked and kept, and nothing is done with it yet'
+        " (used 2 times) (remedy: don't rely on it before this comes: actions of recovery plans)"
     ) in found
 
 

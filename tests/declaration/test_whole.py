@@ -135,6 +135,8 @@ def test_servers_reach_the_model() -> None:
     )
     assert servers["db1"].ssh.password == model.SecretReference(env="DB1_PASSWORD")
     assert servers["db1"].ssh.jump == model.JumpHost("jump.example.org", 22, "hop", None, "JUMP_KEY", HOST_KEYS[1])
+    assert (servers["db1"].group_address, servers["db1"].group_port) == ("db1.harbour.example", 20005)
+    assert (servers["web1"].group_address, servers["web1"].group_port) == (None, 20004)
     assert (servers["db2"].group, servers["db2"].target.zone) == (None, None)
     assert servers["db2"].boot_preparation is model.BootPreparation.OFFLINE
 

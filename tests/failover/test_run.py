@@ -255,6 +255,8 @@ def test_decisions() -> None:
     assert decide(None, REQUEST, NOW) == Decision("20261123120000", "latest", continues=False)
     assert decide(held, REQUEST, NOW) == Decision("r7", "latest", continues=True)
     assert decide(HeldRun("r7", None), replace(REQUEST, selector="p"), NOW).selector == "p"
+    assert decide(None, REQUEST, NOW, "latest-group").selector == "latest-group"
+    assert decide(held, REQUEST, NOW, "latest-group").selector == "latest"  # what a run began with, it keeps
     with pytest.raises(Refused, match="r8"):
         decide(held, replace(REQUEST, run="r8"), NOW)
     with pytest.raises(Refused, match="would replace"):

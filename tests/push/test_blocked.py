@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dr.compile.blueprint import DiskBlueprint, ProtectionBlueprint
+from dr.compile.blueprint import DiskBlueprint, MembershipBlueprint, ProtectionBlueprint
 from dr.errors import Refused
 from dr.push.blockers import findings, require_none
 from dr.push.catalogue import CATALOGUE
@@ -39,12 +39,15 @@ class Case:
     complaint: str | None = None
     skew: float | None = 0.2
     installed: Mapping[str, Any] | None = None
+    group_port: int | None = None
 
     @property
     def protection(self) -> ProtectionBlueprint:
+        group = MembershipBlueprint("shop", "192.0.2.10:20004", self.group_port) if self.group_port else None
+        declared = replace(DECLARED, group=group)
         if self.disks is None:
-            return DECLARED
-        return replace(DECLARED, disks=tuple(DiskBlueprint(n, d, f"shop1/{n}.vhd", "") for n, d in self.disks.items()))
+            return declared
+        return replace(declared, disks=tuple(DiskBlueprint(n, d, f"shop1/{n}.vhd", "") for n, d in self.disks.items()))
 
     @property
     def outputs(self) -> Mapping[str, Output]:

@@ -27,7 +27,7 @@ from dr.push import layout
 from dr.target.folders import LOCAL_SUBSCRIPTION, Folders
 from dr.target.stores import open_store
 from tests.agent.protected import MIB, Protected, wait_for
-from tests.agent.whole_site import Files
+from tests.agent.whole_site import SERVER, Files
 from tests.push.enrolled import enrol
 from tests.push.pulumi import declare, small_agent_cache
 from tests.push.rig import Server, free_port, running_server
@@ -109,7 +109,7 @@ class Home:
         self.files, self._estate = files, estate
         self.configuration_port, self.process_port = ports
 
-    def replica(self, disk: str, size: int) -> bytes:
+    def replica(self, disk: str, size: int, snapshot: str | None = None, server: str = SERVER) -> bytes:
         blob = names.replica_blob("shop1", disk)
         with closing(open_store(LOCAL_SUBSCRIPTION, ACCOUNT, self._estate.folders)) as store:
             return b"".join(store.read(names.REPLICAS, blob, at, min(MIB, size - at)) for at in range(0, size, MIB))
@@ -168,7 +168,7 @@ def _files(folder: Path, site: Burning) -> Files:
         (folder / name).chmod(0o600)
     ca = folder / "ca.crt"
     shutil.copy(site.folders.site / "tls/ca.crt", ca)
-    return Files(ca, (ca, ca), (folder / "agent.crt", folder / "agent.key"))
+    return Files(ca, (ca, ca), {SERVER: (folder / "agent.crt", folder / "agent.key")})
 
 
 def wait_kept(site: Burning, serial: str) -> None:

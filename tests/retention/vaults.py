@@ -33,13 +33,13 @@ class Vault:
         seconds = {server: int(retention.total_seconds()) for server in servers}
         declared.tell(self.store, "lab", seconds)
 
-    def cut(self, server: str = "shop1") -> Manifest:
-        """Let the server's writer make a point now."""
+    def cut(self, server: str = "shop1", **more: object) -> Manifest:
+        """Let the server's writer make a point now; `more` is what the agent says of it besides."""
         writer = self.writers.get(server) or self._open(server)
         number = self.numbers[server] = self.numbers.get(server, 0) + 1
         content = number.to_bytes(4, "big") * (CHUNK_BYTES // 4)
         writer.apply([Write("os", (number % 8) * CHUNK_BYTES, content, CHUNK_BYTES)], writer.sequence + 1)
-        cut = {"number": number, "kind": "crash-consistent", "cut_time": format_time(self.now)}
+        cut = {"number": number, "kind": "crash-consistent", "cut_time": format_time(self.now), **more}
         return writer.cut(cut, writer.sequence + 1)
 
     def cut_every(self, step: timedelta, count: int, server: str = "shop1") -> list[Manifest]:

@@ -149,7 +149,7 @@ class Site:
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()
 
-    def replica(self, disk: str, size: int) -> bytes:
+    def replica(self, disk: str, size: int, snapshot: str | None = None, server: str = SERVER) -> bytes:
         return self.vault.replica(SERVER, disk, size)
 
     def close(self) -> None:

@@ -124,6 +124,11 @@ SERVER = document(
             " the same policy and are recovered together.",
             SERVER_NAME_LENGTH,
         ),
+        "groupAddress": host(
+            "Address or host name under which the other members of the group reach the server; `ssh.address` when left"
+            " out."
+        ),
+        "groupPort": port("TCP port on which the server's agent listens for the coordinator of its group.", 20004),
         "disks": array(
             "The disks to protect; the first one is the disk that the server boots from.", _DISK, most=MAX_DISKS
         ),
