@@ -39,10 +39,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One import: the entries for Pulumi's file, and the URNs that they stand for."""
+    """One import: the entries for Pulumi's file, and the ids that they stand for, by URN."""
 
     entries: Sequence[Entry]
-    urns: frozenset[str]
+    ids: Mapping[str, str]
 
 
 def steps(preview: Mapping[str, Any]) -> list[Step]:
@@ -79,7 +79,7 @@ def importable(
             entries.append({**entry, "id": found[0]})
             parents.update([entry["parent"]] if entry.get("parent") else [])
     above = [entry for entry in wanted if entry.get("component") and entry["name"] in parents]
-    return Round([*above, *entries], frozenset(urn for _, urn in ids.values()))
+    return Round([*above, *entries], {urn: resource_id for resource_id, urn in ids.values()})
 
 
 def arm_id(template: str, inputs: Mapping[str, Any], subscription: str) -> str | None:
@@ -95,10 +95,10 @@ def arm_id(template: str, inputs: Mapping[str, Any], subscription: str) -> str |
     return filled if template.startswith("/{") else f"/subscriptions/{subscription}{filled}"
 
 
-def missing(errors: Iterable[str], urns: Iterable[str]) -> frozenset[str]:
-    """Return those of `urns` that an import failed for, by the names its errors tell."""
-    text = "\n".join(errors)
-    return frozenset(urn for urn in urns if urn in text or f"'{_name(urn)}'" in text or f'"{_name(urn)}"' in text)
+def missing(errors: Iterable[str], ids: Mapping[str, str]) -> frozenset[str]:
+    """Return those of the URNs in `ids` whose id or URN an import's errors tell."""
+    words = {word.strip("'\":;,.()").lower() for error in errors for word in error.split()}
+    return frozenset(urn for urn, resource_id in ids.items() if {urn.lower(), resource_id.lower()} & words)
 
 
 def targets(chosen: Sequence[Step]) -> Iterator[str]:

@@ -51,7 +51,7 @@ class Recovered:
         self._stack, self._protect, self._id_of = stack, protect, id_of
         self._say, self._report, self._process_exists = say, report, process_exists
         self._imported: list[str] = []
-        self._absent: set[str] = set()
+        self._tried: set[str] = set()  # imported, or not there: not to be asked for again
         self.states: list[Named] = []
 
     def run(self) -> StackResult:
@@ -83,32 +83,29 @@ class Recovered:
             file = Path(folder) / "import.json"
             for _ in range(ROUNDS):
                 todo = self._preview(file)
-                unseen = [step for step in todo if step.urn not in self._absent]
+                unseen = [step for step in todo if step.urn not in self._tried]
                 wanted = json.loads(file.read_bytes())["resources"] if file.exists() else []
                 turn = planning.importable(unseen, wanted or [], self._id_of)
-                if not turn.urns:
+                if not turn.ids:
                     return todo
                 file.write_text(json.dumps({"resources": list(turn.entries)}))
-                self._take_in(file, turn.urns)
+                self._take_in(file, turn.ids)
         raise RunFailed(f"{self._stack.stack}: the import does not end", code="rebuild-failed")
 
     def _preview(self, file: Path) -> list[Step]:
         self._say(f"{self._stack.stack}: comparing the state with the declaration and what exists")
         return planning.steps(self._stack.preview("--refresh", import_file=file))
 
-    def _take_in(self, file: Path, urns: frozenset[str]) -> None:
-        self._say(f"{self._stack.stack}: importing {len(urns)} resources")
+    def _take_in(self, file: Path, ids: Mapping[str, str]) -> None:
+        self._say(f"{self._stack.stack}: importing {len(ids)} resources")
         outcome = self._unlocked(lambda: self._stack.take_in(file, protect=self._protect, report=self._report))
         held = {str(resource["urn"]) for resource in (self._stack.state() or {}).get("resources") or []}
-        came = sorted(urn for urn in urns if urn in held)
+        came = sorted(urn for urn in ids if urn in held)
         self._imported += [urn.rpartition("::")[2] for urn in came]
-        if outcome.succeeded:
-            self._absent |= urns - held  # not to be asked for again
-            return
-        absent = planning.missing(outcome.errors, urns - held)
-        if outcome.interrupted or not (absent or came):
+        absent = planning.missing(outcome.errors, {urn: each for urn, each in ids.items() if urn not in held})
+        if not outcome.succeeded and (outcome.interrupted or not (absent or came)):
             raise self._failed("the import", outcome)
-        self._absent |= absent
+        self._tried |= ids.keys() if outcome.succeeded else {*came, *absent}
 
     def _make(self, wanted: list[Step], *, only: bool) -> list[str]:
         """Let our own types take over what exists; with `only`, nothing else of the stack is touched."""

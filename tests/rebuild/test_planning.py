@@ -61,7 +61,7 @@ def test_a_round_imports_what_can_be_named_with_the_component_above_it() -> None
     turn = importable(todo, wanted, id_of)
     assert [entry["name"] for entry in turn.entries] == ["production", "rg", "aSubnet"]
     assert turn.entries[2]["id"] == f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/s/a"
-    assert turn.urns == {todo[0].urn, todo[1].urn}
+    assert set(turn.ids) == {todo[0].urn, todo[1].urn}
     assert importable(todo[2:], wanted, id_of).entries == []
 
 
@@ -95,7 +95,8 @@ def test_a_preview_is_read_without_what_stays() -> None:
 
 
 def test_what_an_import_failed_for_is_found_by_its_words() -> None:
-    urns = [step(GROUP, "rg").urn, step(GROUP, "rg-other").urn]
-    assert missing([f"{urns[0]}: does not exist"], urns) == {urns[0]}
-    assert missing(["resource 'rg-other' does not exist"], urns) == {urns[1]}
-    assert missing(["the plugin ended"], urns) == set()
+    ids = {step(GROUP, name).urn: f"/subscriptions/s/resourceGroups/{name}" for name in ("rg", "rg-other")}
+    one, other = ids
+    assert missing([f"{one}: does not exist"], ids) == {one}
+    assert missing(["resource '/subscriptions/s/resourcegroups/rg-other' does not exist (remedy: x)"], ids) == {other}
+    assert missing(["the plugin ended"], ids) == set()

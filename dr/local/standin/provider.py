@@ -112,6 +112,8 @@ class StandIn(sdk.Provider):
     async def read(self, request: sdk.ReadRequest) -> sdk.ReadResponse:
         kind = kind_of(request.type)
         record = await asyncio.to_thread(self._read, kind, request.resource_id)
+        if record is None and not request.properties:  # an import: nothing is known of it
+            raise NotFound(f"resource '{request.resource_id}' does not exist", remedy="import what exists")
         if record is None:
             return sdk.ReadResponse("", {}, {})
         inputs = request.inputs or wrap_all(record.inputs)
