@@ -22,7 +22,7 @@ from dr.vault.batch import DiskSpec
 
 MAX_BODY_BYTES = 8 << 20
 MAX_WAIT_SECONDS = 30
-MAX_DISKS = 64
+MAX_DISKS = 65  # one to boot from and 64 data disks, the most that a VM has in Azure
 MAX_DIGESTS = 4096  # entries of one answer: 256 MiB of disk
 MAX_CHUNKS = 1 << 40
 UPLOADS = 4  # of one server at a time; bounds the memory that one agent may take

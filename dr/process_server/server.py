@@ -16,6 +16,7 @@ from dr.listener import Listener
 from dr.process_server.api import application
 from dr.process_server.spool import Spool, load_key
 from dr.process_server.states import WriterReport
+from dr.process_server.table_room import TableRoom
 from dr.process_server.vault_side import StoreSource, VaultSide, instance_name
 from dr.process_server.writer import ServerWriter
 
@@ -52,6 +53,7 @@ class ProcessServer:
         self._spool = Spool(settings.spool, load_key(settings.spool_key), settings.spool_bytes)
         self._vault = VaultSide(source, settings.site, instance_name(settings.name, settings.spool))
         self._disk_threads = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="spool")
+        self._room = TableRoom()
         self._writers: dict[str, ServerWriter] = {}
         self._epochs: dict[str, int] = {}
         app = application(settings.site, self._writers, self._epochs, revocations)
@@ -72,11 +74,12 @@ class ProcessServer:
         self._epochs.clear()
         self._epochs.update(servers)
         self._spool.share_among(servers)
+        self._room.share_among(servers)
         for gone in [name for name in self._writers if name not in servers]:
             await self._writers.pop(gone).stop()
             log.info("no longer protected server=%s", gone)
         for name in sorted(set(servers) - set(self._writers)):
-            writer = ServerWriter(name, self._spool, self._vault, self._disk_threads)
+            writer = ServerWriter(name, self._spool, self._vault, self._disk_threads, self._room)
             self._writers[name] = writer
             await writer.start()
 

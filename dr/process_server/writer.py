@@ -28,8 +28,9 @@ from dr.process_server.applying import Done, Step, next_step, perform
 from dr.process_server.spool import Spool, Spooled, SpoolFull, SpoolShareFull
 from dr.process_server.states import Opened, Position, SkippedPoint, WriterReport, WriterState
 from dr.process_server.stream import Stream, fenced, require_near, writer_changed
+from dr.process_server.table_room import TableRoom
 from dr.process_server.vault_side import StoreUnavailable, VaultSide
-from dr.vault import fitting
+from dr.vault import fitting, opening
 from dr.vault.replica import ReplicaSet
 
 T = TypeVar("T")
@@ -44,9 +45,9 @@ LIVE = frozenset({WriterState.WRITING, WriterState.STORE_UNAVAILABLE})
 class ServerWriter:
     """One protected server at this process server; all methods belong to one event loop."""
 
-    def __init__(self, server: str, spool: Spool, vault: VaultSide, disk_threads: Executor) -> None:
+    def __init__(self, server: str, spool: Spool, vault: VaultSide, disk_threads: Executor, room: TableRoom) -> None:
         self.server = server
-        self._spool, self._vault, self._disk_threads = spool, vault, disk_threads
+        self._spool, self._vault, self._disk_threads, self._room = spool, vault, disk_threads, room
         self._vault_thread = ThreadPoolExecutor(1, thread_name_prefix=f"writer-{server}")
         self._intake, self._step = asyncio.Lock(), asyncio.Lock()
         self._changed = asyncio.Event()
@@ -248,6 +249,8 @@ class ServerWriter:
         return True
 
     async def _take(self, stream: Stream) -> None:
+        opening.check_disks(self.server, stream.disks)
+        self._room.take(self.server, sum(stream.sizes.values()))
         before = self._stream
         if self._replica is not None:
             old, self._replica = self._replica, None

@@ -15,6 +15,7 @@ from dr.errors import Conflict, LifeboatError, Refused, Unreachable
 from dr.process_server import writer as writers
 from dr.process_server.spool import Spool
 from dr.process_server.states import WriterState
+from dr.process_server.table_room import TableRoom
 from dr.process_server.vault_side import VaultSide, instance_name
 from dr.process_server.writer import ServerWriter
 from dr.vault.memory import MemoryBlobStore
@@ -31,10 +32,12 @@ class Site:
         self.store = MemoryBlobStore()
         self.threads = ThreadPoolExecutor(2)
 
-    async def process_server(self, name: str = "ps1", limit: int = 1 << 30) -> ServerWriter:
+    async def process_server(
+        self, name: str = "ps1", limit: int = 1 << 30, room: TableRoom | None = None
+    ) -> ServerWriter:
         folder = self.folder / name
         vault = VaultSide(lambda: self.store, "hq", instance_name(name, folder))
-        writer = ServerWriter(SERVER, Spool(folder, KEY, limit), vault, self.threads)
+        writer = ServerWriter(SERVER, Spool(folder, KEY, limit), vault, self.threads, room or TableRoom())
         await writer.start()
         return writer
 
