@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Tuple
 
+from agent.application import Application
+from agent.application import parse as parse_application
 from dr.errors import DeclarationInvalid
 
 RUN_FOLDER = "/run/lifeboat"
@@ -49,6 +51,7 @@ class Config:
     tracefs: str = TRACEFS
     bpffs: str = BPFFS
     pulse_seconds: float = PULSE_SECONDS
+    applications: Tuple[Application, ...] = ()
     settle_seconds: float = SETTLE_SECONDS  # how long a verification pass waits before its second look
 
     @property
@@ -91,6 +94,7 @@ def parse(document: Mapping[str, Any]) -> Config:
         crash_consistent_seconds=float(document["policy"]["crash_consistent_seconds"]),
         tracker_kib=int(limits["tracker_kib"]),
         buffer_bytes=int(limits["buffer_bytes"]),
+        applications=tuple(parse_application(each) for each in document.get("applications", ())),
         pulse_seconds=float(document.get("pulse_seconds", PULSE_SECONDS)),
         settle_seconds=float(document.get("settle_seconds", SETTLE_SECONDS)),
         **folders,

@@ -38,6 +38,7 @@ class CutRequest:
 
     identity: str
     barrier: bool
+    app_consistent: bool = False
 
 
 class Control:
@@ -82,6 +83,12 @@ class Control:
         """Return until when the policy lets a resync wait, None when it may run."""
         value = self.policy.get("resync_waits_until")
         return value[:64] if isinstance(value, str) else None
+
+    @property
+    def app_consistent_seconds(self) -> Optional[float]:
+        """Return the time between two application-consistent points, None when the policy wants none."""
+        value = self.policy.get("app_consistent_seconds")
+        return float(value) if isinstance(value, (int, float)) and value > 0 else None
 
     def start(self) -> None:
         """Begin to send heartbeats."""
@@ -142,7 +149,8 @@ class Control:
         self._hear_of_group(answer.body)
         self.cut_request = None
         if isinstance(request, dict) and request.get("id"):
-            self.cut_request = CutRequest(str(request["id"]), bool(request.get("barrier")))
+            app_consistent = bool(request.get("app_consistent"))
+            self.cut_request = CutRequest(str(request["id"]), bool(request.get("barrier")), app_consistent)
         if (self.cut_request, self.resync_request) != before:
             self._wake.set()
 

@@ -27,6 +27,7 @@ from agent.disk import DiskUnreadable, Piece, resized
 from agent.facts import cut_facts, firmware
 from agent.filesystems import arrays_on, on_disks
 from agent.freezer import FreezeFailed, Freezer, first
+from agent.hold import Hold
 from agent.ledger import Batch
 from agent.quieting import Quieting
 from agent.reasons import Reason, of_error, reason
@@ -75,8 +76,13 @@ class Cutter:
         """Tell whether so little is pending that a freeze would be short."""
         return self._replication.dirty_bytes <= self._buffer_bytes // 2
 
-    def make(self, request: Optional[CutRequest], barrier: Optional[Barrier], done: Any) -> Cut:
-        """Make a cut and queue it; `done` is told its number when it is received, None when it went down."""
+    def make(
+        self, request: Optional[CutRequest], barrier: Optional[Barrier], done: Any, hold: Optional[Hold] = None
+    ) -> Cut:
+        """Make a cut and queue it; `done` is told its number when it is received, None when it went down.
+
+        Applications that `hold` keeps are let go right after the thaw; how that went decides what the cut is called.
+        """
         disks = frozenset((disk.kernel_device >> 20, disk.kernel_device & 0xFFFFF) for disk in self._replication.disks)
         file_systems = on_disks(disks)
         facts = self._facts(request, disks)
@@ -119,17 +125,27 @@ class Cutter:
             if changed is not None:
                 attempt.reason, attempt.final = changed, True
             if attempt.reason is None:
-                info = self._outcome(facts, freezer, attempt, {each.mount_point for each in file_systems}, loose)
+                names = {each.mount_point for each in file_systems}
+                info = self._outcome(facts, freezer, attempt, names, loose)
                 info["group"] = barrier.claim() if barrier is not None else None
-                self._replication.send_read(attempt.taken, CutParcel(info, done))
-                return Cut(info, None)
+                return self._queued(attempt, info, done, hold, {name: loose[name] for name in names & loose.keys()})
             if barrier is not None:
                 barrier.failed(attempt.reason)
-            self._replication.send_read(attempt.taken, None)
+            self._replication.send_read(attempt.taken)
             failure, number = attempt.reason, number + 1
             more = number < ATTEMPTS or (not holding and time.monotonic() < began + UNFROZEN_SECONDS)
             if attempt.final or not more:
                 return Cut(None, failure)
+
+    def _queued(
+        self, attempt: _Attempt, info: Dict[str, Any], done: Any, hold: Optional[Hold], loose: Dict[str, str]
+    ) -> Cut:
+        """Queue a valid cut behind its data; applications are let go first, for that decides what it is called."""
+        self._replication.send_read(attempt.taken)
+        if hold is not None:
+            info.update(hold.end(self._replication.drain, loose))
+        self._replication.send_cut(CutParcel(info, done))
+        return Cut(info, None)
 
     def _attempt(
         self, freezer: Freezer, arrays: Arrays, request: Optional[CutRequest], barrier: Optional[Barrier]

@@ -26,6 +26,7 @@ def idle(config: Config, mode: str, why: Optional[Reason]) -> Dict[str, Any]:
         "tracker": {"kind": "ring", "overruns": 0, "events": 0, "reason": None, "pulse": "on", "certificate": None},
         "freezing": "on",
         "last_cut": None,
+        "applications": None,
         "resync_request": None,
         "verification": None,
         "group": None,

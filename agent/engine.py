@@ -17,6 +17,7 @@ from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple
 
 from agent import log, state, tracker
 from agent.anew import disks_changed, why_anew
+from agent.applications import Applications
 from agent.chunk_map import ChunkMap, chunks_of, map_file
 from agent.comparing import Digests
 from agent.config import Config
@@ -27,6 +28,7 @@ from agent.facts import cut_facts, firmware
 from agent.follower import Follower
 from agent.freezer import lock_memory, thaw_leftovers
 from agent.group import Group, told
+from agent.hold import Hold
 from agent.identity import boot_id
 from agent.link import Link, Tls
 from agent.pulse import Pulse
@@ -63,7 +65,8 @@ class Engine:
         self._replication = self._attach()
         self._pulse = Pulse(config.cache_folder, [disk.kernel_device for disk in self._disks], config.pulse_seconds)
         self._cutter = Cutter(self._replication, config.run_folder, config.buffer_bytes)
-        self._status = Status(config, self._replication, self._cutter, self._pulse)
+        self._applications = Applications(config, self._wake)
+        self._status = Status(config, self._replication, self._cutter, self._pulse, self._applications)
         self._cut_results: Deque[Tuple[Optional[CutRequest], Dict[str, Any], Optional[int]]] = deque()
         self._in_flight: List[str] = []
         self._answered: Deque[str] = deque(maxlen=256)
@@ -257,6 +260,7 @@ class Engine:
         self._group.stop()
         self._renewal.stop()
         self._verifier.close()
+        self._applications.leave()
         self._replication.drain()
         self._publish()
         self._save_lasting()
@@ -336,6 +340,10 @@ class Engine:
             if request is not None and self._replication.session.mode != "delta":
                 self._skip(request, reason("not-yet-protected", f"the mode is {self._replication.session.mode}"))
             return
+        asked = request is not None and request.app_consistent
+        if request is not None and asked and not self._applications.declared:
+            self._skip(request, reason("no-applications", "the server has no applications that could be asked"))
+            return
         due = now >= self._next_cut
         if self._in_flight:
             return
@@ -343,30 +351,51 @@ class Engine:
         if barrier is not None:
             self._cut(None, barrier)
             return
-        if request is None and (not due or self._group.waits(now - self._next_cut, self._interval())):
-            return
+        wanted = self._applications.wanted(self._control.app_consistent_seconds, now, asked=asked)
+        alone = due and not self._group.waits(now - self._next_cut, self._interval())
+        if (request is not None or alone or wanted) and self._ready(request, now):
+            self._ask_and_cut(request, now, wanted=wanted, alone=alone)
+
+    def _ready(self, request: Optional[CutRequest], now: float) -> bool:
+        """Tell whether a freeze would be short; what does not become so is named."""
         if not self._cutter.ready:
             self._replication.hurry()
             since = self._asked_since.setdefault(request.identity if request else "", now)
             if now - since > REQUEST_SECONDS:
                 self._asked_since.clear()
                 self._failed(request, reason("too-much-pending", "the server writes faster than it can be sent"))
-            return
+            return False
         self._asked_since.clear()
-        self._cut(request)
+        return True
+
+    def _ask_and_cut(self, request: Optional[CutRequest], now: float, *, wanted: bool, alone: bool) -> None:
+        """Cut, under applications that are held if that is wanted; `alone`: a cut without them is due as well."""
+        hold = self._applications.held(now) if wanted else None
+        if wanted and hold is None:  # scripts run; a cut without them waits for a while
+            request = None if request is not None and request.app_consistent else request
+            if not self._applications.slow or (request is None and not alone):
+                return
+        made = False
+        try:
+            made = self._cut(request, hold=hold)
+        finally:
+            if hold is not None:
+                self._applications.over(hold, made, self._replication.drain)
 
     def _why_no_cut(self) -> str:
         why = self._status.document["reason"]
         mode = f"the mode is {self._replication.session.mode}"
         return f"{mode}: {why['code']}" if why else mode
 
-    def _cut(self, request: Optional[CutRequest], barrier: Optional[Barrier] = None) -> None:
+    def _cut(
+        self, request: Optional[CutRequest], barrier: Optional[Barrier] = None, hold: Optional[Hold] = None
+    ) -> bool:
         if request is not None and request.barrier:
             try:
                 barrier = self._control.barrier()
             except Unreachable as error:
                 self._failed(request, reason("barrier-failed", error.message))
-                return
+                return False
         info: Dict[str, Any] = {}
 
         def done(number: Optional[int]) -> None:
@@ -374,28 +403,32 @@ class Engine:
             self._wake.set()
 
         try:
-            cut = self._cutter.make(request, barrier, done)
+            cut = self._cutter.make(request, barrier, done, hold)
         finally:
             if barrier is not None:
                 barrier.close()
         if cut.info is None:
             self._failed(request, cut.reason)
-            return
+            return False
         info.update(cut.info)
         self._in_flight.append(request.identity if request else "")
         self._next_cut = time.monotonic() + self._interval()
+        return True
 
     def _finish_cuts(self) -> None:
         while self._cut_results:
             request, info, number = self._cut_results.popleft()
             self._in_flight.clear()
+            self._applications.arrived(info, number)
             if number is None:
                 self._failed(request, reason("writer-changed", "the stream's writer changed before the cut arrived"))
                 continue
             self._status.cut_sent(info, number)
             if request is not None:
                 self._answered.append(request.identity)
-                self._control.report(request.identity, {"outcome": "sent", "number": number, "reason": None})
+                self._control.report(
+                    request.identity, {"outcome": "sent", "number": number, "reason": info.get("warning")}
+                )
             self._control.soon()
 
     def _failed(self, request: Optional[CutRequest], why: Optional[Reason]) -> None:

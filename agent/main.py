@@ -15,7 +15,8 @@ import traceback
 from contextlib import suppress
 from typing import IO, List, Optional
 
-from agent import log, state, tracker
+from agent import holder, log, state, tracker
+from agent.applications import mend
 from agent.config import BPFFS, CACHE_FOLDER, INSTANCE, RUN_FOLDER, TRACEFS, Config, load
 from agent.document import idle
 from agent.facts import probe
@@ -42,6 +43,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         ("status", "print what the agent says about itself, as JSON"),
         ("probe", "print facts of this server, as JSON"),
         ("cleanup", "remove what the agent left in tracefs, bpffs and memory"),
+        ("hold-applications", "hold the applications of a recovery point; the agent starts it"),
     ):
         commands.add_parser(name, help=about).add_argument("--config", default=CONFIG)
     chosen = parser.parse_args(arguments)
@@ -86,6 +88,7 @@ def _replicate(config: Config) -> None:
         signal.signal(number, lambda *_: [stop() for stop in stoppers] and None)
     elsewhere = other_machine(config.hardware, config.disks)
     if elsewhere:
+        mend(config)  # its disks are of an instant between pre and post
         _idle_as_copy(config, elsewhere, ended)
         return
     exchanged = other_disks(config.hardware, config.disks)
@@ -148,6 +151,8 @@ def _cleanup(path: str) -> int:
         else (RUN_FOLDER, CACHE_FOLDER, TRACEFS, INSTANCE, f"{BPFFS}/{INSTANCE}")
     )
     thaw_leftovers(run_folder)
+    if known is not None:
+        mend(known)
     tracker.remove(tracefs, instance, pins)
     for folder in (run_folder, cache_folder):
         shutil.rmtree(folder, ignore_errors=True)
@@ -179,4 +184,14 @@ def _need_tracefs(tracefs: str) -> None:
         )
 
 
-_COMMANDS = {"run": _run, "status": _status, "probe": _probe, "cleanup": _cleanup}
+def _hold_applications(_: str) -> int:
+    return holder.main()
+
+
+_COMMANDS = {
+    "run": _run,
+    "status": _status,
+    "probe": _probe,
+    "cleanup": _cleanup,
+    "hold-applications": _hold_applications,
+}

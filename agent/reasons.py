@@ -57,6 +57,16 @@ REMEDIES = {
     "group-void": "see `dr status` of the coordinator; points of the single servers go on",
     "group-port-taken": "end what listens there, or declare another port in groupAddress; points of the single "
     "servers go on",
+    # why a point is not application-consistent
+    "application-failed": "run the program by hand on the server, as root, and see what it says; the points are "
+    "crash-consistent until it succeeds",
+    "application-late": "find what it waits for, or declare a longer timeout; the points are crash-consistent until it "
+    "is in time",
+    "application-abandoned": "nothing to do: it is tried again",
+    "application-unheld": "see `journalctl -u lifeboat-agent` on the server; the point is tried again",
+    "application-not-frozen": "see the cause; an application-consistent point needs frozen file systems",
+    "no-applications": "declare the server's `applications` and run `pulumi up` of the site, or ask without "
+    "--app-consistent",
     "not-yet-protected": "wait until the initial replication or resync has finished, then ask again",
     "writer-changed": "nothing to do: the next point contains everything",
     "process-server-unreachable": "check the process server and the way to it; changes are kept and sent later",

@@ -381,14 +381,17 @@ class Replication:
             raise
         return taken
 
-    def send_read(self, taken: "List[Tuple[Batch, List[Piece]]]", cut: Optional[CutParcel]) -> None:
-        """Queue what `take_and_read` returned, and the cut behind it."""
+    def send_read(self, taken: "List[Tuple[Batch, List[Piece]]]") -> None:
+        """Queue what `take_and_read` returned."""
         assert self.sender is not None
         for batch, pieces in taken:
             packed: "Future[SegmentWriter]" = self._pool.submit(_pack_read, batch, pieces)
             self.sender.put(Parcel(batch, packed))
-        if cut is not None:
-            self.sender.put(cut)
+
+    def send_cut(self, cut: CutParcel) -> None:
+        """Queue a cut behind all that was queued before."""
+        assert self.sender is not None
+        self.sender.put(cut)
 
     def _change(self, **changes: object) -> None:
         self.session = replace(self.session, **changes)  # type: ignore[arg-type]  # names are the dataclass's

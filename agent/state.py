@@ -109,6 +109,11 @@ def save_json(path: str, document: Dict[str, Any]) -> None:
     _save(path, document, durable=False)
 
 
+def save_durably(path: str, document: Dict[str, Any]) -> None:
+    """Replace a JSON file in one step, whatever happens to the power."""
+    _save(path, document, durable=True)
+
+
 def _made(kind: Any, document: Optional[Dict[str, Any]]) -> Any:
     try:
         return kind(**document) if document is not None else None

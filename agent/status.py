@@ -6,6 +6,7 @@ import time
 from datetime import datetime, timezone
 from typing import Any, Dict, Mapping, Optional
 
+from agent.applications import Applications
 from agent.config import Config
 from agent.control import Control
 from agent.cut import Cutter
@@ -23,7 +24,10 @@ CAUSES = frozenset({"not-enrolled", "certificate-ended"})  # of everything else 
 class Status:
     """Keeps the newest document; other threads read `document` and never change it."""
 
-    def __init__(self, config: Config, replication: Replication, cutter: Cutter, pulse: Pulse) -> None:
+    def __init__(
+        self, config: Config, replication: Replication, cutter: Cutter, pulse: Pulse, applications: Applications
+    ) -> None:
+        self._applications = applications
         self._pulse = pulse
         self._config = config
         self._replication = replication
@@ -38,7 +42,7 @@ class Status:
 
     def cut_sent(self, info: Mapping[str, Any], number: int) -> None:
         """Note a cut that a process server has received."""
-        names = ("cut_time", "frozen", "not_frozen", "freeze_ms", "requested")
+        names = ("kind", "cut_time", "frozen", "not_frozen", "freeze_ms", "requested")
         self._last_cut = {"outcome": "sent", "number": number, "reason": None, **{name: info[name] for name in names}}
 
     def cut_skipped(self, why: Reason) -> None:
@@ -81,6 +85,7 @@ class Status:
             "tracker": self._tracker(),
             "freezing": self._cutter.quieting.document,
             "last_cut": self._last_cut,
+            "applications": self._applications.document(),
             "resync_request": self.resync_request,
             "verification": verification,
             "group": group,

@@ -268,6 +268,18 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Application:
+    """What is asked before an application-consistent cut: a drop-in, or scripts as program and arguments."""
+
+    name: str
+    timeout_seconds: int = 30
+    use: str | None = None  # "postgresql" | "mariadb"; else `pre` and `post`
+    settings: str | None = None  # a drop-in's: path on the server, of the database's own file
+    pre: tuple[str, ...] = ()
+    post: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Server:
     name: str
     ssh: Ssh
@@ -278,6 +290,7 @@ class Server:
     boot_preparation: BootPreparation = BootPreparation.OFFLINE
     group_address: str | None = None  # where the other members reach it; None: ssh.address
     group_port: int = 20004  # where it listens for the group's coordinator
+    applications: tuple[Application, ...] = ()  # in the order in which they are asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pulumi
 
 from dr.compile.blueprint import CheckBlueprint, ProtectionBlueprint, ReplicationGroup, SiteBlueprint
-from dr.model import SecretReference, Ssh
+from dr.model import Application, SecretReference, Ssh
 
 
 def _output(resource: pulumi.CustomResource, name: str) -> pulumi.Output[Any]:
@@ -85,6 +85,7 @@ def _policy(protection: ProtectionBlueprint) -> dict[str, Any]:
         "traffic": asdict(protection.traffic),
         "verify_seconds": protection.verify_seconds,
         **({"group": asdict(protection.group)} if protection.group else {}),
+        "app_consistent_seconds": protection.app_consistent_seconds,
     }
 
 
@@ -114,6 +115,7 @@ class Protection(pulumi.CustomResource):
             "configurationServer": protection.configuration_server,
             "firmware": protection.firmware,
             "groupPort": protection.group.port if protection.group else None,
+            "applications": [_application(each) for each in protection.applications],
             "initialPolicy": {
                 "crashConsistentSeconds": protection.crash_consistent_seconds,
                 "rpoThresholdSeconds": protection.rpo_threshold_seconds,
@@ -147,6 +149,17 @@ def _ssh(ssh: Ssh) -> dict[str, Any]:
             "keyFile": jump.key_file,
             "keyEnv": jump.key_env,
         },
+    }
+
+
+def _application(application: Application) -> dict[str, Any]:
+    return {
+        "name": application.name,
+        "use": application.use,
+        "settings": application.settings,
+        "pre": list(application.pre),
+        "post": list(application.post),
+        "timeoutSeconds": application.timeout_seconds,
     }
 
 

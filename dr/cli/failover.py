@@ -29,7 +29,12 @@ Report = Callable[["Event"], None]
 
 @click.command()
 @click.argument("plan")
-@click.option("--point", "selector", metavar="SELECTOR", help="latest, latest-processed, latest-group, a time, an id.")
+@click.option(
+    "--point",
+    "selector",
+    metavar="SELECTOR",
+    help="latest, latest-processed, latest-app-consistent, latest-group, a time or an id.",
+)
 @click.option("--run", "run", metavar="ID", help="Id of the run; default: the one the plan's stack holds, or the time.")
 @target_option("Where to boot them.")
 @click.option("--yes", is_flag=True, help="Replace running servers when the point is another one than before.")
@@ -53,6 +58,7 @@ def failover(
     Examples:
       dr failover shop
       dr failover shop --point 2026-05-04T11:30:00Z
+      dr failover shop --point latest-app-consistent
       dr failover shop --json | jq .rto_seconds
     """
     from dr.failover.run import Request, fail_over  # noqa: PLC0415 - loads the Azure SDK

@@ -31,14 +31,17 @@ _REQUEST_SECONDS = 300
 @click.argument("server")
 @click.option("--verify", "selector", metavar="ID", help="Compare every chunk of a point (or latest) to its digest.")
 @click.option("--request", is_flag=True, help="Have a point made now, and wait for it; needs the site.")
+@click.option("--app-consistent", is_flag=True, help="As --request, and ask the server's applications first.")
 @target_option("Whose vault to read.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (docs/formats/points.schema.json).")
-def points(server: str, *, selector: str | None, request: bool, target: str | None, as_json: bool) -> None:
+def points(
+    server: str, *, selector: str | None, request: bool, app_consistent: bool, target: str | None, as_json: bool
+) -> None:
     """List the recovery points of SERVER, newest first.
 
     Without --request only the declaration (for the site's name) and the vault are read; the site may be gone. A point
     that cannot be read is named, and makes the exit code 7. With --verify, a point whose content is not what was cut
-    gives 9.
+    gives 9. With --app-consistent, a point that is only crash-consistent, because a script failed, gives 7.
 
     \b
     Examples:
@@ -46,10 +49,11 @@ def points(server: str, *, selector: str | None, request: bool, target: str | No
       dr points shop1 --json | jq -r '.points[0].id'
       dr points shop1 --verify latest
       dr points shop1 --request
+      dr points shop1 --app-consistent
     """
-    if request:
+    if request or app_consistent:
         with about(server):
-            _request(server)
+            _request(server, app_consistent=app_consistent)
     chosen = choose(target)
     with about(server):
         store = _open_store(chosen)
@@ -74,13 +78,13 @@ def points(server: str, *, selector: str | None, request: bool, target: str | No
         sys.exit(failure.exit_code)
 
 
-def _request(server: str) -> None:
-    """Ask the site for a point and wait for it; `Degraded` with the agent's reason when it was skipped."""
+def _request(server: str, *, app_consistent: bool) -> None:
+    """Ask the site for a point and wait for it; `Degraded` with the agent's reason when it was skipped, or is less."""
     from dr.config_server.client import SiteClient  # noqa: PLC0415
     from dr.target.folders import Folders  # noqa: PLC0415
 
     client = SiteClient(Folders.from_environment().site)
-    request = client.request_cut(server)
+    request = client.request_cut(server, app_consistent=app_consistent)
     click.echo(f"asked for a point of {server}; waiting for its agent, at most {_REQUEST_SECONDS} s", err=True)
     answer = client.wait_cut(server, request, seconds=_REQUEST_SECONDS)
     if answer["state"] != "point":
@@ -89,6 +93,11 @@ def _request(server: str) -> None:
             f"{server}: no point was made: {reason.get('message', 'no reason was given')}",
             code=reason.get("code", "point-skipped"),
             remedy=reason.get("remedy", f"see `dr status {server}`"),
+        )
+    if app_consistent and answer["reason"]:
+        less = answer["reason"]
+        raise Degraded(
+            f"{answer['point']} is crash-consistent only: {less['message']}", code=less["code"], remedy=less["remedy"]
         )
 
 
@@ -190,6 +199,8 @@ def _point(point: Manifest, shared: dict[str, frozenset[str]], now: datetime) ->
         **{key: document[key] for key in kept},
         "age_seconds": round((now - point.cut_time).total_seconds(), 3),
         "freeze_ms": point.freeze_ms,
+        "applications": document["applications"],
+        "warning": document["warning"],
         "frozen": document["frozen"],
         "not_frozen": document["not_frozen"],
         "disks": [
@@ -241,6 +252,7 @@ def _show_points(report: dict[str, Any]) -> None:
     if not sys.stdout.isatty():
         for row in rows:
             click.echo("  ".join(row))
+        _show_warning(report)
         return
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
@@ -252,6 +264,19 @@ def _show_points(report: dict[str, Any]) -> None:
     for row in rows:
         table.add_row(*map(Text, row))
     Console().print(table)
+    _show_warning(report)
+
+
+def _show_warning(report: dict[str, Any]) -> None:
+    """Say why the newest point that was meant to be application-consistent is not, unless one came since."""
+    for point in report["points"]:
+        if point["kind"] == "application-consistent":
+            return
+        if point["warning"]:
+            warning = point["warning"]
+            said = f"{point['id']} is crash-consistent only: {warning['code']}: {warning['message']}"
+            click.echo(plain(f"{said}\n    remedy: {warning['remedy']}"), err=True)
+            return
 
 
 def _rows(report: dict[str, Any]) -> Iterator[tuple[str, ...]]:

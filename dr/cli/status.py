@@ -98,7 +98,13 @@ def _vault_status(unreachable: SiteUnreachable, target: str | None) -> Document:
     account = names.storage_account(declaration.site.name, subscription)
     declared = {each.name: each for each in _declared(declaration)}
     servers = {
-        name: vault_document(each, points.newest(lambda: open_store(subscription, account), name), now)
+        name: vault_document(
+            each,
+            points.newest(
+                lambda: open_store(subscription, account), name, None if each.app_consistent_seconds is None else set()
+            ),
+            now,
+        )
         for name, each in declared.items()
     }
     looked = points.SharedNewest(lambda: open_store(subscription, account))
@@ -123,6 +129,7 @@ def _declared(declaration: Declaration) -> Iterator[Any]:
             policy.crash_consistent_seconds,
             policy.retention_seconds,
             group=Membership(server.group, "", server.group_port) if server.group else None,
+            app_consistent_seconds=policy.app_consistent_seconds if server.applications else None,
         )
 
 
@@ -164,7 +171,7 @@ def _table(document: Document) -> RenderableType:
 
     where = "" if document["source"] == "configuration-server" else ", from the vault alone"
     table = Table(title=f"site {document['site']}{where}")
-    for column in ("server", "health", "mode", "RPO", "newest point", "backlog", "sent"):
+    for column in ("server", "health", "mode", "RPO", "newest point", "app-consistent", "backlog", "sent"):
         table.add_column(column)
     for row in _rows(document):
         table.add_row(*(Text(plain(cell)) for cell in row))
@@ -212,6 +219,7 @@ def _rows(document: Document) -> Iterator[tuple[str, ...]]:
             str(agent.get("mode", "unknown")),
             "no RPO" if rpo is None else f"RPO {_duration(rpo)}",
             "no point" if point is None else point["id"],
+            _app_consistent(document, server),
             f"backlog {_bytes(agent['pending_bytes'])}" if known else "",
             f"sent {_bytes(agent['sent_bytes'])}" if known else "",
         )
@@ -225,9 +233,19 @@ def _rows(document: Document) -> Iterator[tuple[str, ...]]:
             "no shared point" if point is None else f"shared {point['id']}",
             "",
             "",
+            "",
         )
     for name, kept in document["left"].items():
-        yield (name, "left", "not protected", "", f"points kept until {kept['until']}", "", "")
+        yield (name, "left", "not protected", "", f"points kept until {kept['until']}", "", "", "")
+
+
+def _app_consistent(document: Document, server: Document) -> str:
+    """Return when the last application-consistent point was; nothing where the policy wants none."""
+    point = server["newest_app_consistent_point"]
+    if point is None:
+        return "" if server["app_consistent_seconds"] is None else "none app-consistent"
+    asked, cut = (datetime.fromisoformat(text) for text in (document["asked_at"], point["cut_time"]))
+    return f"app-consistent {_duration(max(0.0, (asked - cut).total_seconds()))} ago"
 
 
 def _duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dr.compile.zone_blueprint import ZoneBlueprint
-from dr.model import Ssh, Traffic
+from dr.model import Application, Ssh, Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,8 @@ class ProtectionBlueprint:
     verify_seconds: int = 0
     firmware: str | None = None  # declared: "bios" | "uefi"; None: not compared with the server's
     group: MembershipBlueprint | None = None
+    applications: tuple[Application, ...] = ()
+    app_consistent_seconds: int | None = None  # None: no such points; the policy wants none, or there is nobody to ask
 
 
 @dataclass(frozen=True, slots=True)

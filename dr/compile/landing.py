@@ -158,6 +158,9 @@ def _protection(declaration: Declaration, server: Server) -> ProtectionBlueprint
         verify_seconds=policy.verify_seconds,
         firmware=server.target.firmware.value,
         group=_membership(server),
+        applications=server.applications,
+        # A point for which nobody was asked is crash-consistent, whatever the policy says.
+        app_consistent_seconds=policy.app_consistent_seconds if server.applications else None,
     )
 
 

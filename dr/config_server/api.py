@@ -78,13 +78,14 @@ def _add_agent_calls(app: web.Application, desk: Desk) -> None:
             "bandwidth_bytes_per_second": limits.bandwidth_bytes_per_second,
             "resync_waits_until": None if waits is None else waits.isoformat(timespec="minutes"),
             "crash_consistent_seconds": server.crash_consistent_seconds,
+            "app_consistent_seconds": server.app_consistent_seconds,
             "rpo_threshold_seconds": server.rpo_threshold_seconds,
             "retention_seconds": server.retention_seconds,
         }
         return web.json_response(
             {
                 "policy": policy,
-                "cut_request": None if cut is None else {"id": cut.id, "barrier": cut.barrier},
+                "cut_request": None if cut is None else _request_document(cut),
                 "resync_request": desk.resyncs.pending(server.name),
                 "verification_request": desk.verifications.pending(server.name, server.verify_seconds, desk.now()),
                 "protection_epoch": server.protection_epoch,
@@ -102,7 +103,9 @@ def _add_agent_calls(app: web.Application, desk: Desk) -> None:
         document = await https.read_json(request)
         match document.get("outcome"):
             case "sent":
-                desk.cuts.sent(cut, number(document.get("number"), "number", lowest=1))
+                warning = document.get("reason")
+                sent = number(document.get("number"), "number", lowest=1)
+                desk.cuts.sent(cut, sent, None if warning is None else _reason(warning))
             case "skipped":
                 desk.cuts.skipped(cut, _reason(document.get("reason")))
             case _:
@@ -138,10 +141,10 @@ def _add_operator_calls(app: web.Application, desk: Desk) -> None:
     async def request_cut(request: web.Request) -> web.Response:
         https.demand_role(request, "operator")
         server = _server(request, desk)
-        barrier = (await https.read_json(request)).get("barrier", False)
-        if not isinstance(barrier, bool):
-            raise RequestInvalid('"barrier" is neither true nor false')
-        return web.json_response({"id": desk.cuts.request(server.name, barrier=barrier).id})
+        document = await https.read_json(request)
+        barrier, app_consistent = _truth(document, "barrier"), _truth(document, "app_consistent")
+        cut = desk.cuts.request(server.name, barrier=barrier, app_consistent=app_consistent)
+        return web.json_response({"id": cut.id})
 
     async def get_cut(request: web.Request) -> web.Response:
         https.demand_role(request, "operator")
@@ -230,6 +233,17 @@ def seconds(text: str) -> float:
     if not value >= 0:  # also refuses NaN
         raise RequestInvalid('"wait" is negative')
     return min(value, MAX_WAIT_SECONDS)
+
+
+def _request_document(cut: Cut) -> dict[str, object]:
+    return {"id": cut.id, "barrier": cut.barrier, "app_consistent": cut.app_consistent}
+
+
+def _truth(document: Mapping[str, Any], key: str) -> bool:
+    value = document.get(key, False)
+    if not isinstance(value, bool):
+        raise RequestInvalid(f'"{key}" is neither true nor false')
+    return value
 
 
 def _known(request: web.Request, cut: Cut) -> CutState:

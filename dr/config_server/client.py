@@ -45,9 +45,10 @@ class SiteClient:
         found: list[dict[str, Any]] = self._call("GET", f"/v1/events?{query}")["events"]
         return found
 
-    def request_cut(self, server: str, *, barrier: bool = False) -> str:
+    def request_cut(self, server: str, *, barrier: bool = False, app_consistent: bool = False) -> str:
         """Ask for a recovery point and return the request's id."""
-        answer = self._call("POST", f"/v1/servers/{quote(server, safe='')}/cuts", {"barrier": barrier})
+        wanted = {"barrier": barrier, "app_consistent": app_consistent}
+        answer = self._call("POST", f"/v1/servers/{quote(server, safe='')}/cuts", wanted)
         return str(answer["id"])
 
     def cut(self, server: str, cut: str, *, known: str | None = None, wait: float = 0) -> dict[str, Any]:

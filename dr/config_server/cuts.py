@@ -54,11 +54,12 @@ class Cut:
     server: str
     barrier: bool
     asked_at: float  # seconds of the desk's clock
+    app_consistent: bool = False  # the server's applications are to be asked
     state: CutState = CutState.REQUESTED
     released: bool = False
     number: int | None = None
     point: str | None = None
-    reason: Mapping[str, Any] | None = None
+    reason: Mapping[str, Any] | None = None  # of a point: why it is not application-consistent
 
     @property
     def ended(self) -> bool:
@@ -78,12 +79,12 @@ class CutDesk:
         self._cuts: dict[str, Cut] = {}
         self._changed = asyncio.Event()
 
-    def request(self, server: str, *, barrier: bool) -> Cut:
+    def request(self, server: str, *, barrier: bool, app_consistent: bool = False) -> Cut:
         """Ask for a recovery point. `Conflict` `too-many-cuts` when too many are under way."""
         self._expire()
         if sum(not cut.ended for cut in self._cuts.values() if cut.server == server) >= MAX_OPEN:
             raise Conflict(f"{server}: {MAX_OPEN} recovery points are asked for already", code="too-many-cuts")
-        cut = Cut(secrets.token_hex(8), server, barrier, self._clock())
+        cut = Cut(secrets.token_hex(8), server, barrier, self._clock(), app_consistent)
         self._cuts[cut.id] = cut
         return cut
 
@@ -124,10 +125,13 @@ class CutDesk:
         cut.released = True
         self._notify()
 
-    def sent(self, cut: Cut, number: int) -> None:
-        """Note that the cut is in the stream under `number`; repeated answers change nothing."""
+    def sent(self, cut: Cut, number: int, warning: Mapping[str, Any] | None = None) -> None:
+        """Note that the cut is in the stream under `number`; repeated answers change nothing.
+
+        `warning` says why it is not application-consistent although somebody asked for that.
+        """
         if CutState.SENT in NEXT[cut.state]:
-            cut.number = number
+            cut.number, cut.reason = number, warning
             self._move(cut, CutState.SENT)
 
     def skipped(self, cut: Cut, reason: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ from dr.vault.declared import Kept
 from dr.vault.manifest import Manifest, format_time
 
 SILENT_SECONDS = 30.0
+APP_CONSISTENT_GRACE_SECONDS = 900.0  # a failed attempt is repeated after five minutes
 QUIET_WRITER = frozenset({WriterState.WRITING, WriterState.CLOSED})
 
 
@@ -37,10 +38,14 @@ class NamedState:
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """The newest recovery point as the vault tells it; `fault` when it could not be asked or read."""
+    """The newest recovery point as the vault tells it; `fault` when it could not be asked or read.
+
+    `app_consistent` is the newest of those, None when there is none or nobody asked for it.
+    """
 
     manifest: Manifest | None
     fault: NamedState | None = None
+    app_consistent: Manifest | None = None
 
 
 Left = tuple[Sequence[Kept], NamedState | None]
@@ -74,6 +79,8 @@ def server_document(
         "rpo_seconds": None if rpo is None else round(rpo, 1),
         "rpo_threshold_seconds": settings.rpo_threshold_seconds,
         "newest_point": point_document(newest.manifest),
+        "app_consistent_seconds": settings.app_consistent_seconds,
+        "newest_app_consistent_point": point_document(newest.app_consistent),
         "last_heartbeat": None if beat is None else format_time(beat.received_at),
         "heartbeat_age_seconds": None if beat is None else round((now - beat.received_at).total_seconds(), 1),
         "agent": None if beat is None else dict(beat.status),
@@ -84,7 +91,7 @@ def server_document(
 
 def vault_document(settings: ServerSettings, newest: Newest, now: datetime) -> dict[str, Any]:
     """Return what the vault alone tells about a server, in the same shape."""
-    states = [newest.fault] if newest.fault else list(_point_states(settings, newest.manifest, now))
+    states = [newest.fault] if newest.fault else list(_point_states(settings, newest, now))
     document = server_document(settings, None, newest, None, now)
     return {**document, "health": "degraded", "states": [asdict(state) for state in states]}
 
@@ -153,7 +160,7 @@ def named_states(
     if newest.fault is not None:
         yield newest.fault
     else:
-        yield from _point_states(settings, newest.manifest, now)
+        yield from _point_states(settings, newest, now)
 
 
 def _agent_states(beat: Heartbeat, now: datetime) -> Iterator[NamedState]:
@@ -185,13 +192,16 @@ def _agent_states(beat: Heartbeat, now: datetime) -> Iterator[NamedState]:
     if skipped is not None:
         message, remedy = _reason_of(skipped)
         yield NamedState("point-skipped", f"the last recovery point was skipped: {message}", remedy)
+    applications = status.get("applications")
+    if isinstance(applications, Mapping) and isinstance(applications.get("warning"), Mapping):
+        yield _from_agent(applications["warning"], otherwise="application-failed")
 
 
-def _from_agent(reason: Mapping[str, Any]) -> NamedState:
+def _from_agent(reason: Mapping[str, Any], otherwise: str = "agent-degraded") -> NamedState:
     """Return an agent's reason as a state that keeps the answer's schema, whatever the agent sent."""
     code = str(reason.get("code"))
     if not re.fullmatch("[a-z][a-z0-9-]{0,63}", code):
-        code = "agent-degraded"
+        code = otherwise
     return NamedState(code, str(reason.get("message") or code), str(reason.get("remedy", "")))
 
 
@@ -258,8 +268,8 @@ def _verified_states(server: str, verified: Verified | None) -> Iterator[NamedSt
         )
 
 
-def _point_states(settings: ServerSettings, newest: Manifest | None, now: datetime) -> Iterator[NamedState]:
-    rpo = rpo_seconds(newest, now)
+def _point_states(settings: ServerSettings, newest: Newest, now: datetime) -> Iterator[NamedState]:
+    rpo = rpo_seconds(newest.manifest, now)
     if rpo is None:
         yield NamedState(
             "no-point", "there is no recovery point yet", "see the states above; the first one follows them"
@@ -270,3 +280,17 @@ def _point_states(settings: ServerSettings, newest: Manifest | None, now: dateti
             f"the newest recovery point is {rpo:.0f} s old, the threshold is {settings.rpo_threshold_seconds} s",
             "see the states above; without any, the server writes faster than it is replicated",
         )
+    if rpo is not None and settings.app_consistent_seconds is not None:
+        yield from _overdue(settings.app_consistent_seconds, newest.app_consistent, now)
+
+
+def _overdue(every_seconds: int, newest: Manifest | None, now: datetime) -> Iterator[NamedState]:
+    age = rpo_seconds(newest, now)
+    if newest is not None and age is not None and age <= every_seconds + APP_CONSISTENT_GRACE_SECONDS:
+        return
+    last = "there is none yet" if newest is None else f"the newest, {newest.id}, is {age:.0f} s old"
+    yield NamedState(
+        "app-consistent-overdue",
+        f"an application-consistent recovery point is due every {every_seconds} s, and {last}",
+        "see the states above; without any, wait for the next one, or try one: `dr points SERVER --app-consistent`",
+    )

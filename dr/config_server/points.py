@@ -17,19 +17,36 @@ from dr.vault.shared import former_members, shared_points
 from dr.vault.store import BlobStore
 
 
-def newest(source: Callable[[], BlobStore], server: str) -> Newest:
-    """Return the newest readable point; what keeps it from being read is in `fault`."""
+def newest(source: Callable[[], BlobStore], server: str, passed: set[str] | None = None) -> Newest:
+    """Return the newest readable point; what keeps it from being read is in `fault`.
+
+    With `passed`, also the newest application-consistent one; it is kept between calls, and holds the manifests that
+    are known to be of other points (a manifest is never changed).
+    """
     fault: NamedState | None = None
+    first: Manifest | None = None
     try:
         store = source()
-        for blob in sorted(store.list(names.MANIFESTS, f"{server}/"), reverse=True):
+        blobs = sorted(store.list(names.MANIFESTS, f"{server}/"), reverse=True)
+        if passed is not None:
+            passed.intersection_update(blobs)
+        for blob in blobs:
+            if first is not None and passed is not None and blob in passed:
+                continue
             try:
-                return Newest(_read(store, blob), None)
+                found = _read(store, blob)
             except Corrupt as error:
                 fault = fault or NamedState(error.code, error.message, error.remedy)
+                continue
+            except NotFound:
+                continue  # retention removed it between the list and here
+            first = first or found
+            if passed is None or found.app_consistent:
+                return Newest(first, None, found if found.app_consistent else None)
+            passed.add(blob)
     except LifeboatError as error:
         return Newest(None, NamedState(error.code, f"the vault cannot be asked: {error.message}", error.remedy))
-    return Newest(None, fault)
+    return Newest(first, None if first else fault)
 
 
 def left(source: Callable[[], BlobStore], now: datetime) -> Left:

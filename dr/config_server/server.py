@@ -70,6 +70,7 @@ class ConfigurationServer:
         self._folder = folder
         self._heartbeats = Heartbeats(folder / "heartbeats.json")
         self._cuts = CutDesk(time.monotonic)
+        self._passed: dict[str, set[str]] = {}  # see `points.newest`; of servers that want application-consistent ones
         self._resyncs = ResyncDesk()
         self._shared = points.SharedNewest(store)
         self._verifications = VerificationDesk(folder / "verifications.json")
@@ -132,7 +133,10 @@ class ConfigurationServer:
 
     async def _newest(self, server: str) -> Newest:
         try:
-            return await self._ask(partial(points.newest, self._store, server))
+            settings = self.settings.servers.get(server)
+            wanted = settings is not None and settings.app_consistent_seconds is not None
+            passed = self._passed.setdefault(server, set()) if wanted else None
+            return await self._ask(partial(points.newest, self._store, server, passed))
         except TimeoutError:
             return Newest(None, _SILENT)
 

@@ -51,6 +51,7 @@ class ServerSettings:
     traffic: Traffic = field(default_factory=Traffic)
     verify_seconds: int = 0  # between two verification passes; 0: only when an operator asks
     group: Membership | None = None
+    app_consistent_seconds: int | None = None  # None: the policy wants none, or there are no applications to ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ def _server(name: str, values: Mapping[str, Any]) -> ServerSettings:
         traffic=_traffic(values.get("traffic", {})),
         verify_seconds=int(values.get("verify_seconds", 0)),
         group=_membership(values.get("group")),
+        app_consistent_seconds=_optional(values.get("app_consistent_seconds")),
     )
 
 
@@ -120,6 +122,10 @@ def _membership(values: Mapping[str, Any] | None) -> Membership | None:
     if values is None:
         return None
     return Membership(str(values["name"]), str(values["address"]), int(values["port"]))
+
+
+def _optional(value: Any) -> int | None:
+    return None if value is None else int(value)
 
 
 def _traffic(values: Mapping[str, Any]) -> Traffic:

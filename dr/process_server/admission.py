@@ -67,8 +67,9 @@ def cut_info(segment: Segment) -> Mapping[str, object]:
 
 
 def is_plain(info: Mapping[str, object]) -> bool:
-    """Tell whether a cut may be folded into a later one: nobody waits for it by its number, no group shares it."""
-    return info.get("kind") == PLAIN and not info.get("requested") and not info.get("group")
+    """Tell whether a cut may be folded: nobody waits for it by its number, no group shares it, no warning is lost."""
+    named = info.get("requested") or info.get("group") or info.get("warning")
+    return info.get("kind") == PLAIN and not named
 
 
 def _check_extent(record: Record, size_bytes: int) -> None:

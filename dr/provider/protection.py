@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dr.certificates.site import SiteCertificates
 from dr.compile.blueprint import DiskBlueprint, MembershipBlueprint, ProtectionBlueprint
 from dr.errors import LifeboatError, NotFound, Unreachable
+from dr.model import Application
 from dr.provider import logins
 from dr.provider.installation_log import extended
 from dr.provider.resource import NotReady, Properties, ResourceType, Session
@@ -44,7 +45,8 @@ class Protection(ResourceType):
         "configurationServer",
         "initialPolicy",  # {"crashConsistentSeconds", "rpoThresholdSeconds", "retentionSeconds"}
     )
-    optional = ("firmware", "groupPort")
+    # Commands come by the push alone: no server of the site may send any.
+    optional = ("firmware", "groupPort", "applications")
     in_place = frozenset(
         {
             "certificateAuthority",
@@ -55,6 +57,7 @@ class Protection(ResourceType):
             "initialPolicy",
             "firmware",
             "groupPort",
+            "applications",
             "subscription",
         }
     )
@@ -195,6 +198,18 @@ def _blueprint(properties: Properties) -> ProtectionBlueprint:
         retention_seconds=policy["retentionSeconds"],
         firmware=properties.get("firmware"),
         group=_membership(properties.get("groupPort")),
+        applications=tuple(_application(each) for each in properties.get("applications") or ()),
+    )
+
+
+def _application(given: Properties) -> Application:
+    return Application(
+        name=given["name"],
+        timeout_seconds=int(given["timeoutSeconds"]),
+        use=given.get("use"),
+        settings=given.get("settings"),
+        pre=tuple(given.get("pre") or ()),
+        post=tuple(given.get("post") or ()),
     )
 
 

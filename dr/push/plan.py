@@ -16,7 +16,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dr.compile.blueprint import ProtectionBlueprint
@@ -83,6 +83,7 @@ def config(protection: ProtectionBlueprint, facts: Facts, *, site: str, protecti
             "disks": {name: {"size_bytes": d.size_bytes, "serial": d.serial} for name, d in disks.items()},
         },
         "policy": {"crash_consistent_seconds": protection.crash_consistent_seconds},
+        "applications": [asdict(application) for application in protection.applications],
         "limits": {"tracker_kib": TRACKER_KIB, "buffer_bytes": BUFFER_BYTES},
     }
 

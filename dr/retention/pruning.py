@@ -132,7 +132,7 @@ def _prune_server(store: BlobStore, server: str) -> Pruned:
     left = held - _collect(store, pruned, whole, in_use, seen, now, over=over)
 
     hands_off = in_use.points | set(seen.pins)
-    dated = [Dated(point.id, point.order, _moment(point), created[point.blob]) for point in whole]
+    dated = [Dated(point.id, point.order, _moment(point), created[point.blob], point.app_consistent) for point in whole]
     everything = {point.id for point in (*whole, *torn)}
     going = everything - hands_off if over else set(surplus(dated, seen.retention, hands_off))
     for point in sorted(points.good, key=lambda p: p.order):

@@ -13,6 +13,8 @@
 - Ages come from the store's clock (`created`), never from the writer's: a hostile process server can't make points old.
 - Of a slot (an hour, two, four) the first point that came stays: one that comes later can't take its place, so the
   result is the same whether a pass ran every minute or once a week.
+- Application-consistent points have slots of their own: they are few, and a crash-consistent point that came first
+  must not leave a plan that asks for the latest of them with nothing.
 - Slots are those of the cut's own time, so that points which were copied into another account, all within minutes,
   stay apart. A cut's time that lies after the store's (a wrong or a lying clock) does not count; the store's does.
 - The newest point, by number and by the store's time, is never surplus, nor is one that is held (pinned, or in use).
@@ -37,6 +39,7 @@ class Dated:
     order: tuple[int, int]
     cut_time: datetime
     created: datetime
+    app_consistent: bool = False
 
     @property
     def moment(self) -> datetime:
@@ -54,7 +57,7 @@ def surplus(points: Sequence[Dated], retention: timedelta, held: Collection[str]
 
 
 def _not_kept(points: Sequence[Dated], retention: timedelta, newest: datetime) -> Iterator[Dated]:
-    taken: set[tuple[timedelta, int]] = set()
+    taken: set[tuple[timedelta, int, bool]] = set()
     for point in sorted(points, key=lambda p: (p.created, p.order)):
         age = newest - point.created
         if age > retention:
@@ -63,7 +66,7 @@ def _not_kept(points: Sequence[Dated], retention: timedelta, newest: datetime) -
         width = slot_width(age, retention)
         if width is None:
             continue
-        slot = (width, int(point.moment.timestamp() // width.total_seconds()))
+        slot = (width, int(point.moment.timestamp() // width.total_seconds()), point.app_consistent)
         if slot in taken:
             yield point
         taken.add(slot)

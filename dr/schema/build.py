@@ -114,6 +114,18 @@ def _server(data: Data) -> model.Server:
         boot_preparation=model.BootPreparation(data["bootPreparation"]),
         group_address=data.get("groupAddress"),
         group_port=data["groupPort"],
+        applications=tuple(_application(each) for each in data.get("applications", ())),
+    )
+
+
+def _application(data: Data) -> model.Application:
+    return model.Application(
+        name=data["name"],
+        timeout_seconds=seconds(data["timeout"]),
+        use=data.get("use"),
+        settings=data.get("settings"),
+        pre=tuple(data.get("pre", ())),
+        post=tuple(data.get("post", ())),
     )
 
 

@@ -36,7 +36,7 @@ class Concern:
 
 def find_concerns(estate: Estate) -> tuple[Concern, ...]:
     """Return the concerns of a declaration without errors, in the order of file, line and column."""
-    found = [*_waiting_keys(estate), *_servers_without_plan(estate)]
+    found = [*_waiting_keys(estate), *_servers_without_plan(estate), *_applications(estate)]
     for site in estate.of("Site"):
         found += [*_region(estate, site), *_private_endpoints(estate, site)]
     return tuple(sorted(found, key=lambda c: (c.finding.file, c.finding.line, c.finding.column, c.code)))
@@ -74,6 +74,37 @@ def _servers_without_plan(estate: Estate) -> Iterator[Concern]:
                 "server-in-no-plan",
                 server.finding(("name",), f"server {quoted(server.name)} is in no recovery plan: no run recovers it"),
                 "add it to a group of a RecoveryPlan",
+            )
+
+
+def _applications(estate: Estate) -> Iterator[Concern]:
+    """Yield servers of a policy with application-consistent points that declare nothing to ask, and the reverse.
+
+    `sync` and a freeze ask nobody: such a point is crash-consistent, whatever the policy says.
+    """
+    every = {policy.name: policy.data.get("appConsistentEvery") for policy in estate.of("ReplicationPolicy")}
+    for server in estate.of("Server"):
+        policy, applications = server.data["policy"], server.data.get("applications")
+        if every[policy] is not None and applications is None:
+            yield Concern(
+                "no-applications",
+                server.finding(
+                    ("name",),
+                    f"policy {quoted(policy)} has appConsistentEvery, and server {quoted(server.name)} declares no"
+                    " applications: all its points are crash-consistent",
+                ),
+                "declare what runs there in `applications`, or write `applications: []` if nothing has to be asked",
+            )
+        elif every[policy] is None and applications:
+            yield Concern(
+                "applications-not-asked",
+                server.document.finding(
+                    ("applications",),
+                    f"policy {quoted(policy)} has no appConsistentEvery: the applications of {quoted(server.name)} are"
+                    " asked only when somebody wants a point by hand",
+                    at_key=True,
+                ),
+                "add appConsistentEvery to the policy; `dr points SERVER --app-consistent` asks them now",
             )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dr.model import Declaration
 from dr.schema.actions import check_actions
+from dr.schema.applications import check_applications
 from dr.schema.build import build
 from dr.schema.concerns import Concern, find_concerns
 from dr.schema.definition import KINDS
@@ -29,6 +30,7 @@ _CHECKS: tuple[Callable[[Estate], Iterable[Finding]], ...] = (
     check_policies,
     check_traffic,
     check_servers,
+    check_applications,
     check_targets,
     check_replication_groups,
     check_plans,

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 _ACTIONS = "actions of recovery plans"
 
 WAITING: Mapping[str, str] = {
-    "ReplicationPolicy.appConsistentEvery": "application-consistent recovery points",
     "Server.bootPreparation": "boot readiness",
     "RecoveryPlan.groups[].before": _ACTIONS,
     "RecoveryPlan.groups[].after": _ACTIONS,

@@ -14,7 +14,7 @@ from typing import Any
 from dr.compile import names
 from dr.errors import Conflict, Refused
 from dr.vault import manifest as manifests
-from dr.vault.manifest import DiskPoint, Manifest, NotFrozen
+from dr.vault.manifest import DiskPoint, Manifest, NotFrozen, Warned
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,8 @@ def draft_manifest(
             facts={**origin.facts, **dict(cut.get("facts") or {})},  # the cut's are newer
             disks=tuple(disks),
             group=manifests.sharing(cut.get("group")),
+            applications=tuple(map(str, cut.get("applications") or ())),
+            warning=_warned(cut.get("warning")),
         )
     except (KeyError, ValueError, TypeError, OverflowError) as err:  # a time may lie outside of the calendar
         raise Refused(f"{origin.server}: the agent sent a cut without a usable {err}", code="cut-invalid") from err
@@ -59,6 +61,10 @@ def draft_manifest(
     if problems:
         raise Refused(f"{origin.server}: the agent sent a cut with {'; '.join(problems)}", code="cut-invalid")
     return draft
+
+
+def _warned(given: Any) -> Warned | None:
+    return None if given is None else Warned(str(given["code"]), str(given["message"]), str(given["remedy"]))
 
 
 def point_exists(blob: str) -> Conflict:

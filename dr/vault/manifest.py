@@ -19,6 +19,8 @@ from dr.compile import names
 from dr.errors import Corrupt
 
 SCHEMA = 1
+CRASH_CONSISTENT = "crash-consistent"
+APP_CONSISTENT = "application-consistent"
 _SCHEMA_FILE = Path(__file__).parents[2] / "docs/formats/recovery-point.schema.json"
 
 
@@ -28,6 +30,15 @@ class NotFrozen:
 
     name: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Why a point is not what it was meant to be, in the words of the agent that cut it."""
+
+    code: str
+    message: str
+    remedy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +66,11 @@ class Sharing:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A recovery point; `(protection_epoch, number)` is its place in order, the times are labels."""
+    """A recovery point; `(protection_epoch, number)` is its place in order, the times are labels.
+
+    `applications` are those that were asked to write everything down for it; `warning` says why a point that was meant
+    to be application-consistent is not.
+    """
 
     id: str
     server: str
@@ -74,6 +89,13 @@ class Manifest:
     facts: Mapping[str, Any]
     disks: tuple[DiskPoint, ...]
     group: Sharing | None = None
+    applications: tuple[str, ...] = ()
+    warning: Warned | None = None
+
+    @property
+    def app_consistent(self) -> bool:
+        """Whether its applications had written everything down."""
+        return self.kind == APP_CONSISTENT
 
     @property
     def order(self) -> tuple[int, int]:
@@ -99,6 +121,7 @@ def as_document(manifest: Manifest) -> dict[str, Any]:
         "facts": facts,
         "disks": [asdict(disk) for disk in manifest.disks],
         "group": sharing_document(manifest.group),
+        "applications": list(manifest.applications),
     }
     return document
 
@@ -137,6 +160,8 @@ def from_bytes(data: bytes, name: str) -> Manifest:
         "not_frozen": tuple(NotFrozen(**item) for item in document["not_frozen"]),
         "disks": tuple(DiskPoint(**disk) for disk in document["disks"]),
         "group": sharing(document.get("group")),
+        "applications": tuple(document.get("applications", ())),
+        "warning": Warned(**document["warning"]) if document.get("warning") else None,
     }
     manifest = Manifest(**values)
     expected = names.point_id(manifest.server, *manifest.order)

@@ -21,6 +21,8 @@ from dr.vault.manifest import Manifest, format_time, from_bytes
 from dr.vault.store import BlobStore
 
 LATEST_PROCESSED = "latest-processed"
+LATEST_APP_CONSISTENT = "latest-app-consistent"
+WORDS = (LATEST, LATEST_PROCESSED, LATEST_APP_CONSISTENT, LATEST_GROUP)
 _THREADS = 8
 _SHOWN = 5
 _ID = re.compile(r"[a-z][a-z0-9-]*-[0-9]+-[0-9]+")  # as `dr.compile.names.point_id` makes them
@@ -81,7 +83,7 @@ def list_points(store: BlobStore, server: str) -> list[Manifest]:
 
 def refuse_selector(selector: str, now: datetime) -> None:
     """Raise `Refused` `selector-invalid` for what selects no point of any vault: no word, no id, no time that came."""
-    if selector in {LATEST, LATEST_PROCESSED, LATEST_GROUP} or _ID.fullmatch(selector):
+    if selector in WORDS or _ID.fullmatch(selector):
         return
     moment = as_time(selector)
     if moment is None:
@@ -90,12 +92,12 @@ def refuse_selector(selector: str, now: datetime) -> None:
 
 
 def resolve(points: Sequence[Manifest], selector: str, now: datetime) -> Manifest:
-    """Return the point that `selector` means: `latest`, `latest-processed`, an id, or a time (RFC 3339).
+    """Return the point that `selector` means: one of `WORDS`, an id, or a time (RFC 3339).
 
     `latest-group` is what a group shares (`dr.failover.sharing`), and for a server in none its latest processed one.
-    A time means the newest point that was cut at or before it. Without a process server's help `latest` and
-    `latest-processed` are the same: what the vault holds. Errors: `NotFound` with what exists, `Refused`
-    `selector-invalid`.
+    `latest-app-consistent` is never a crash-consistent one. A time means the newest point that was cut at or before it.
+    Without a process server's help `latest` and `latest-processed` are the same: what the vault holds. Errors:
+    `NotFound` with what exists, `Refused` `selector-invalid`.
     """
     ordered = sorted(points, key=lambda point: point.order, reverse=True)
     if not ordered:
@@ -104,6 +106,8 @@ def resolve(points: Sequence[Manifest], selector: str, now: datetime) -> Manifes
         )
     if selector in {LATEST, LATEST_PROCESSED, LATEST_GROUP}:
         return ordered[0]
+    if selector == LATEST_APP_CONSISTENT:
+        return _latest_app_consistent(ordered)
     for point in ordered:
         if point.id == selector:
             return point
@@ -115,11 +119,21 @@ def resolve(points: Sequence[Manifest], selector: str, now: datetime) -> Manifes
     raise _selects_nothing(selector, now, _existing(ordered))
 
 
+def _latest_app_consistent(ordered: Sequence[Manifest]) -> Manifest:
+    found = next((point for point in ordered if point.app_consistent), None)
+    if found is None:
+        raise NotFound(
+            f"{ordered[0].server} has no application-consistent recovery point",
+            remedy=f"use another selector; {_existing(ordered)}; `dr status {ordered[0].server}` tells why it is so",
+        )
+    return found
+
+
 def _selects_nothing(selector: str, now: datetime, existing: str = "`dr points SERVER` lists them") -> Refused:
     return Refused(
         f'"{selector}" selects no recovery point',
         code="selector-invalid",
-        remedy=f"use latest, latest-processed, latest-group, a time like {format_time(now)}, or an id; {existing}",
+        remedy=f"use {', '.join(WORDS)}, a time like {format_time(now)}, or an id; {existing}",
     )
 
 

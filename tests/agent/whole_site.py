@@ -104,9 +104,9 @@ class Site:
         self._on_loop(self._process_server.stop())
         self._process_server = None
 
-    def request_cut(self, *, barrier: bool = False) -> str:
+    def request_cut(self, *, barrier: bool = False, app_consistent: bool = False) -> str:
         async def ask() -> str:
-            return self.configuration._cuts.request(SERVER, barrier=barrier).id
+            return self.configuration._cuts.request(SERVER, barrier=barrier, app_consistent=app_consistent).id
 
         return self._on_loop(ask())
 
@@ -159,6 +159,14 @@ class Site:
 
     def raise_protection_epoch(self) -> None:
         self.declare(protection_epoch=2)
+
+    def declare_policy(self, crash_consistent_seconds: int, app_consistent_seconds: int | None) -> None:
+        changes = {
+            "crash_consistent_seconds": crash_consistent_seconds,
+            "app_consistent_seconds": app_consistent_seconds,
+        }
+        servers = {SERVER: replace(self._settings.servers[SERVER], **changes)}  # type: ignore[arg-type]  # by name
+        self.configuration.settings = replace(self._settings, servers=servers)
 
     def declare_traffic(self, traffic: Traffic) -> None:
         self.declare(traffic=traffic)

@@ -65,7 +65,9 @@ def test_a_selector_that_no_vault_could_resolve(say: Say, selector: str) -> None
     assert error["remedy"]
 
 
-@pytest.mark.parametrize("selector", ["latest", "latest-processed", "shop1-1-7", "2026-05-04T11:30:00Z"])
+@pytest.mark.parametrize(
+    "selector", ["latest", "latest-processed", "latest-app-consistent", "shop1-1-7", "2026-05-04T11:30:00Z"]
+)
 def test_a_selector_that_a_vault_may_resolve(say: Say, selector: str) -> None:
     assert say("failover", "shop", "--point", selector)["code"] == "local-target-missing"
 

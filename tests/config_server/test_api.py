@@ -39,7 +39,7 @@ def test_a_requested_point_with_a_barrier_becomes_one(site: RunningSite) -> None
     client, agent, sender = SiteClient(site.folder), site.agent(), site.sender()
     cut = client.request_cut("shop1", barrier=True)
     asked = agent("POST", "/v1/agents/shop1/heartbeat", STATUS)[1]["cut_request"]
-    assert asked == {"id": cut, "barrier": True}
+    assert asked == {"id": cut, "barrier": True, "app_consistent": False}
     answers = []
     frozen = threading.Thread(
         target=lambda: answers.append(agent("POST", f"/v1/agents/shop1/cuts/{cut}/frozen?wait=10.0", {}))
@@ -52,7 +52,7 @@ def test_a_requested_point_with_a_barrier_becomes_one(site: RunningSite) -> None
     opened = sender("POST", STREAM, OPEN)[1]
     first, path = opened["next_sequence"], f"{SEGMENTS}/1/{{}}?writer_epoch={opened['writer_epoch']}"
     sender("PUT", path.format(first), Disks().segment(1, first, "os", [1]))
-    sender("PUT", path.format(first + 1), cut_segment(1, first + 1, first + 1, "requested"))
+    sender("PUT", path.format(first + 1), cut_segment(1, first + 1, first + 1, requested="r1"))
     agent("POST", f"/v1/agents/shop1/cuts/{cut}/result", {"outcome": "sent", "number": first + 1, "reason": None})
     assert client.wait_cut("shop1", cut, seconds=20)["point"] == f"shop1-1-{first + 1}"
     assert client.status()["servers"]["shop1"]["newest_point"]["id"] == f"shop1-1-{first + 1}"

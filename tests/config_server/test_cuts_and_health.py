@@ -41,10 +41,14 @@ def point(age_seconds: float) -> Manifest:
     )  # fmt: skip
 
 
+def asked_point(age_seconds: float) -> Manifest:
+    return replace(point(age_seconds), kind="application-consistent", applications=("db",))
+
+
 def judged(**given: Any) -> dict[str, Any]:
     beat = Heartbeat(NOW - timedelta(seconds=given.get("silent", 1)), STATUS | given.get("status", {}))
     return server_document(
-        SETTINGS,
+        replace(SETTINGS, app_consistent_seconds=given.get("every")),
         None if given.get("never") else beat,
         given.get("newest", Newest(point(60))),
         given.get("writer", WRITER),
@@ -71,6 +75,12 @@ def judged(**given: Any) -> dict[str, Any]:
         ({"writer": replace(WRITER, skipped_point=SkippedPoint(3, "x", "y", "z"))}, ["point-skipped"]),
         ({"newest": Newest(point(601))}, ["rpo-over-threshold"]),
         ({"newest": Newest(None, NamedState("store-unavailable", "m", "r"))}, ["store-unavailable"]),
+        ({"status": {"applications": {"warning": {**REASON, "code": "application-late"}}}}, ["application-late"]),
+        ({"status": {"applications": {"warning": {"code": "No Code"}}}}, ["application-failed"]),
+        ({"every": 3600, "newest": Newest(point(60), None, asked_point(4500))}, []),
+        ({"every": 3600, "newest": Newest(point(60), None, asked_point(4501))}, ["app-consistent-overdue"]),
+        ({"every": 3600, "newest": Newest(point(60))}, ["app-consistent-overdue"]),
+        ({"every": 3600, "newest": Newest(None)}, ["no-point"]),
     ],
 )
 def test_every_degraded_state_has_a_name_and_the_answer_keeps_its_schema(given: Any, expected: list[str]) -> None:

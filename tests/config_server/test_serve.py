@@ -125,8 +125,8 @@ class Agent:
         """Deliver one segment, whatever happens on the way."""
         self._deliver(lambda sequence: self._disks.segment(1, sequence, disk, chunks))
 
-    def cut(self, kind: str) -> None:
-        self._deliver(lambda sequence: cut_segment(1, sequence, sequence, kind))
+    def cut(self, requested: str | None = None) -> None:
+        self._deliver(lambda sequence: cut_segment(1, sequence, sequence, requested=requested))
 
     def position(self) -> dict[str, Any]:
         while True:
@@ -226,7 +226,7 @@ def test_killed_at_any_moment_nothing_received_is_lost(serve: Serve, azurite: Az
         for _ in range(moments.randrange(3, 20)):
             agent.send("os", sorted(moments.sample(range(16), moments.randrange(1, 4))))
             if moments.random() < 0.2:
-                agent.cut("crash-consistent")
+                agent.cut()
             time.sleep(moments.random() * 0.02)
         if round_number % 2:
             _nothing_readable(serve.folders.site / "spool", disks)

@@ -111,8 +111,31 @@ def with_gateway(address: str) -> dict[str, str]:
             'servers.yaml:15:12: address-may-be-taken: address 10.20.1.7 is among the first of subnet "front", which'
             " private endpoints are given (remedy: take one from 10.20.1.8 on)",
         ),
+        (
+            edited("policies.yaml", "retention: 24h", "retention: 24h\nappConsistentEvery: 4h")
+            | {"servers.yaml": FILES["servers.yaml"].replace("---\n", "applications: []\n---\n")},
+            'servers.yaml:22:7: no-applications: policy "standard" has appConsistentEvery, and server "db1" declares no'
+            " applications: all its points are crash-consistent (remedy: declare what runs there in `applications`, or"
+            " write `applications: []` if nothing has to be asked)",
+        ),
+        (
+            edited("servers.yaml", "uefi\n", "uefi\napplications:\n  - {name: db, use: postgresql}\n"),
+            'servers.yaml:40:1: applications-not-asked: policy "standard" has no appConsistentEvery: the applications'
+            ' of "db1" are asked only when somebody wants a point by hand (remedy: add appConsistentEvery to the'
+            " policy; `dr points SERVER --app-consistent` asks them now)",
+        ),
     ],
-    ids=["no-plan", "region", "zones", "redundancy-zones", "redundancy-pair", "private", "endpoint"],
+    ids=[
+        "no-plan",
+        "region",
+        "zones",
+        "redundancy-zones",
+        "redundancy-pair",
+        "private",
+        "endpoint",
+        "no-applications",
+        "not-asked",
+    ],
 )
 def test_each_concern_by_its_line(files: dict[str, str], line: str) -> None:
     assert others(files) == [line]

@@ -266,6 +266,12 @@ WHOLE_EDITS = [
     ("starts: 2027-01", "starts: 2027-02", {"site.zone.budget.starts"}),
     ("[ops@example.org, dr@example.org]", "[ops@example.org]", {"site.zone.watch.addresses"}),
     ("status: 204", "status: 200", {"failover.groups[1].checks[0].status"}),
+    # db2 declares none, so nobody is asked there.
+    ("appConsistentEvery: 12h", "appConsistentEvery: 6h",
+     {f"site.protections[{n}].app_consistent_seconds" for n in (0, 2)}),
+    ("/etc/lifeboat-db.conf", "/etc/other.conf", {"site.protections[0].applications[0].settings"}),
+    ("[/usr/local/sbin/shop, resume]", "[/usr/local/sbin/shop, go-on]",
+     {"site.protections[2].applications[0].post[1]"}),
 ]  # fmt: skip
 
 

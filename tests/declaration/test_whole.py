@@ -132,7 +132,17 @@ def test_servers_reach_the_model() -> None:
         ),
         group="shop",
         boot_preparation=model.BootPreparation.SOURCE,
+        applications=(
+            model.Application(
+                "shop", 45, pre=("/usr/local/sbin/shop", "quiesce"), post=("/usr/local/sbin/shop", "resume")
+            ),
+        ),
     )
+    assert servers["db1"].applications == (
+        model.Application("shop-db", 30, "postgresql", "/etc/lifeboat-db.conf"),
+        model.Application("wiki-db", 30, "mariadb"),
+    )
+    assert servers["db2"].applications == ()
     assert servers["db1"].ssh.password == model.SecretReference(env="DB1_PASSWORD")
     assert servers["db1"].ssh.jump == model.JumpHost("jump.example.org", 22, "hop", None, "JUMP_KEY", HOST_KEYS[1])
     assert (servers["db1"].group_address, servers["db1"].group_port) == ("db1.harbour.example", 20005)

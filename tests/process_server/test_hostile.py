@@ -61,6 +61,17 @@ def test_a_store_that_refuses_at_the_start_is_named_and_not_stormed(tmp_path: Pa
         {"number": -5},
         {"freeze_ms": "soon"},
         {"frozen": ["/mnt/\udcff", "/\x1b]0;title\x07"]},
+        {"kind": "application-consistent"},
+        {
+            "kind": "application-consistent",
+            "applications": ["a"],
+            "warning": {"code": "x", "message": "", "remedy": ""},
+        },
+        {"kind": "best-there-is"},
+        {"applications": 7},
+        {"applications": ["a"] * 1000},
+        {"warning": "no object"},
+        {"warning": {"code": "\x1b[2J", "message": "m", "remedy": "r"}},
     ],
 )
 def test_whatever_a_cut_says_the_stream_goes_on(tmp_path: Path, facts: dict[str, object]) -> None:

@@ -6,6 +6,8 @@ import hashlib
 import json
 from dataclasses import replace
 
+from agent.config import parse
+from dr.model import Application
 from dr.push import layout, plan, unit
 from dr.push.facts import PythonFact
 from dr.push.layout import Place
@@ -152,6 +154,7 @@ def test_config_is_the_agents_contract() -> None:
             "disks": {"os": {"size_bytes": DISK.size_bytes, "serial": "os"}},
         },
         "policy": {"crash_consistent_seconds": 300},
+        "applications": [],
         "limits": {"tracker_kib": 65536, "buffer_bytes": 33554432},
     }
 
@@ -169,3 +172,17 @@ def test_the_unit_bounds_the_agent_and_leaves_it_disks_and_tracefs() -> None:
 def test_contents_do_not_show_in_representations() -> None:
     assert "CERTIFICATE" not in repr(wanted())
     assert "secret" not in repr(Step("x", "true", b"secret"))
+
+
+def test_the_agent_understands_the_applications_that_were_declared() -> None:
+    asked = (
+        Application("shop-db", 45, "postgresql", "/etc/shop-db.conf"),
+        Application("queue", pre=("/usr/local/sbin/queue", "quiesce"), post=("/usr/local/sbin/queue", "resume")),
+    )
+    config = plan.config(replace(PROTECTION, applications=asked), FACTS, site="harbour", protection_epoch=3)
+    understood = parse(json.loads(json.dumps(config))).applications
+    assert [(each.name, each.timeout_seconds, each.use, each.settings) for each in understood] == [
+        ("shop-db", 45, "postgresql", "/etc/shop-db.conf"),
+        ("queue", 30, "", ""),
+    ]
+    assert (understood[1].pre, understood[1].post) == (asked[1].pre, asked[1].post)

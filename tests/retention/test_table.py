@@ -15,8 +15,8 @@ START = datetime(2026, 5, 1, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
-def dated(number: int, created: datetime, cut: datetime | None = None) -> Dated:
-    return Dated(f"shop1-1-{number}", (1, number), cut or created, created)
+def dated(number: int, created: datetime, cut: datetime | None = None, *, app_consistent: bool = False) -> Dated:
+    return Dated(f"shop1-1-{number}", (1, number), cut or created, created, app_consistent)
 
 
 def simulate(retention: timedelta, days: int, passes: Callable[[int], bool]) -> list[Dated]:
@@ -63,6 +63,17 @@ def test_the_numbers_of_the_table() -> None:
     counts = {days: len(simulate(days * DAY, 15, lambda number: number == 15 * 288)) for days in (1, 7, 15)}
     # 25 of the last two hours; then 22 hours; 6 d 22 h in twos; 7 days less 2 h in twos and 8 days in fours.
     assert counts == {1: 25 + 22, 7: 25 + 83, 15: 25 + 83 + 48}
+
+
+def test_application_consistent_points_keep_slots_of_their_own() -> None:
+    """One each four hours, never the first point of its hour: by the others' slots none would outlive two hours."""
+    points = [dated(n, START + n * 5 * MINUTE, app_consistent=n % 48 == 7) for n in range(2 * 288)]
+    left = set(surplus(points, DAY, ()))
+    asked = [p for p in points if p.app_consistent and points[-1].created - p.created <= DAY]
+    assert len(asked) == 6
+    assert not left & {p.id for p in asked}
+    plain = [p for p in points if not p.app_consistent]
+    assert left - {p.id for p in points if p.app_consistent} == set(surplus(plain, DAY, ()))
 
 
 def test_how_often_a_pass_ran_makes_no_difference() -> None:

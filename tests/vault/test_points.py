@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from dr.compile import names
 from dr.errors import Corrupt, LifeboatError, NotFound, Refused
 from dr.vault.digests import CHUNK_BYTES
-from dr.vault.manifest import DiskPoint, Manifest, NotFrozen, as_document, from_bytes, to_bytes
+from dr.vault.manifest import APP_CONSISTENT, DiskPoint, Manifest, NotFrozen, Warned, as_document, from_bytes, to_bytes
 from dr.vault.memory import MemoryBlobStore
 from dr.vault.points import list_points, read_points, resolve, servers
 from dr.vault.replica import DiskSpec, ReplicaSet, Write
@@ -57,6 +57,36 @@ def test_a_manifest_survives_its_journey_and_keeps_to_the_published_schema() -> 
     schema = json.loads(SCHEMA.read_text())
     Draft202012Validator.check_schema(schema)
     Draft202012Validator(schema).validate(json.loads(to_bytes(original)))
+
+
+def test_a_manifest_from_before_there_were_applications_is_read_as_it_was() -> None:
+    document = as_document(point(3))
+    del document["applications"], document["warning"]
+    assert from_bytes(json.dumps(document).encode(), point(3).blob) == point(3)
+
+
+def app_consistent(number: int, *, minutes_ago: int = 0) -> Manifest:
+    return replace(point(number, minutes_ago=minutes_ago), kind=APP_CONSISTENT, applications=("shop-db",))
+
+
+def test_what_applications_did_is_kept_in_the_manifest() -> None:
+    for each in (app_consistent(3), replace(point(3), warning=Warned("application-failed", "exit code 3", "see"))):
+        assert from_bytes(to_bytes(each), each.blob) == each
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        replace(point(3), kind=APP_CONSISTENT),
+        replace(app_consistent(3), warning=Warned("application-failed", "exit code 3", "see")),
+        replace(point(3), applications=("shop-db",)),
+        replace(point(3), kind="consistent"),
+    ],
+    ids=["by nobody", "in spite of a warning", "crash-consistent by an application", "another word"],
+)
+def test_no_manifest_says_application_consistent_falsely(lie: Manifest) -> None:
+    with pytest.raises(Corrupt):
+        to_bytes(lie)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +167,15 @@ def test_what_selects_nothing_says_what_exists(selector: str, error: type[Lifebo
     if error is NotFound:
         assert "shop1-1-8" in raised.value.remedy
         assert "shop1-1-1" in raised.value.remedy
+
+
+def test_the_latest_application_consistent_point_is_never_another() -> None:
+    points = [point(4), app_consistent(3, minutes_ago=5), app_consistent(2, minutes_ago=9), point(1, minutes_ago=20)]
+    assert resolve(points, "latest-app-consistent", NOW).number == 3
+    with pytest.raises(NotFound) as raised:
+        resolve([point(1), point(4)], "latest-app-consistent", NOW)
+    assert "no application-consistent recovery point" in raised.value.message
+    assert "shop1-1-4" in raised.value.remedy
 
 
 def test_no_point_at_all_is_not_found() -> None:

@@ -28,6 +28,8 @@ NEEDED = (
     "zstd",
     "openssh-server",  # a real sshd in tests of push installation
     "openssh-client",
+    "postgresql",  # real databases in tests of application-consistent points
+    "mariadb-server",
     "sudo",  # with and without a password, in the same tests
     "openssl",  # the agent's keys and requests
     "postgresql",  # real databases in tests of SQL checks

@@ -97,7 +97,8 @@ POLICY = document(
         ),
         "crashConsistentEvery": duration("Time between crash-consistent recovery points.", "1m", "60m", "5m"),
         "appConsistentEvery": duration(
-            "Time between application-consistent recovery points, less than `retention`; left out, there are none.",
+            "Time between application-consistent recovery points, of servers that declare `applications`; less than"
+            " `retention`; left out, there are none.",
             "1h",
             "12h",
         ),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dr.schema.definition.words import (
     SERVER_NAME_LENGTH,
+    Schema,
     address,
     array,
     choice,
     document,
+    duration,
     exactly_one,
     host,
     host_key,
@@ -24,6 +26,7 @@ from dr.schema.definition.words import (
 
 DISK_NAME_LENGTH = 12
 MACHINE_NAME_LENGTH = 63  # Azure: 64 for Linux; a DNS label has 63
+MAX_APPLICATIONS = 16
 MAX_DISKS = 65  # one OS disk and 64 data disks
 MAX_TAGS = 40  # Azure: 50, and some are ours
 
@@ -112,6 +115,35 @@ _DISK = mapping(
     ["name", "device"],
 )
 
+
+def _script(description: str) -> Schema:
+    return array(f"{description} Program, by its absolute path, and arguments; no shell.", text("A word."), most=100)
+
+
+_APPLICATION = mapping(
+    "One application. Either `use` names a drop-in of ours, or `pre` and `post` are scripts of the server's own.",
+    {
+        "name": name("Name of the application; scripts, points and status name it.", SERVER_NAME_LENGTH),
+        "use": choice(
+            "`postgresql` makes a checkpoint, as the system's user postgres; `mariadb` keeps commits back for the"
+            " moment of the cut, as root. Neither needs a password where the database lets these users in by default.",
+            "postgresql",
+            "mariadb",
+        ),
+        "settings": text(
+            "With `use`, where the defaults do not reach the database: absolute path, on the server, of the database's"
+            " own file that says how: a service file with a section `lifeboat` (postgresql), an option file (mariadb).",
+            "^/[^\\n]*$",
+            "an absolute path on the server",
+        ),
+        "pre": _script("Run as root before the cut: has the application write everything down, and keep still."),
+        "post": _script("Run as root after the cut, whatever became of it: undoes what `pre` did."),
+        "timeout": duration("How long `pre` may take, and `post`; what takes longer is ended.", "1s", "10m", "30s"),
+    },
+    ["name"],
+    oneOf=exactly_one("use", "pre"),
+)
+
 SERVER = document(
     "Server",
     "One protected server: listing it and `pulumi up` of the site stack installs the agent and starts replication.",
@@ -131,6 +163,14 @@ SERVER = document(
         "groupPort": port("TCP port on which the server's agent listens for the coordinator of its group.", 20004),
         "disks": array(
             "The disks to protect; the first one is the disk that the server boots from.", _DISK, most=MAX_DISKS
+        ),
+        "applications": array(
+            "The applications that are asked before an application-consistent point, in this order, and let go in the"
+            " reverse one. Where one fails or is late, the point is crash-consistent, and says why. No secret may stand"
+            " in a script's words. `[]`: there are none, and `dr validate` need not remind of it.",
+            _APPLICATION,
+            least=0,
+            most=MAX_APPLICATIONS,
         ),
         "target": _TARGET,
         "bootPreparation": choice(
