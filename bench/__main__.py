@@ -16,6 +16,7 @@ import signal
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from bench.peers import DELTA, FIRST_COPY
 from bench.peers.peer import require
 from bench.scenarios import delta, disk_size, impact, initial, stored
 from bench.scenarios.work import Work
-from bench.sizes import GIB, SIZES
+from bench.sizes import GIB, SIZES, Size
 from bench.usage import busy_processors
 from dr.errors import LifeboatError, PrerequisiteMissing
 
@@ -51,6 +52,7 @@ def main() -> int:
     parser.add_argument(
         "--only", choices=SCENARIOS, action="append", help="this kind of work alone; nothing is written"
     )
+    parser.add_argument("--repeats", type=int, help="how often each contender makes its first copy")
     parser.add_argument("--publish", action="store_true", help="write the figures of a short run too")
     parser.add_argument("--render", action="store_true", help="make the page again from the published figures")
     chosen = parser.parse_args()
@@ -60,7 +62,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was made is given back
     folder = Path(tempfile.mkdtemp(prefix="lifeboat-bench-"))
     try:
-        rows = measure(folder, chosen.size, chosen.only or list(SCENARIOS))
+        size = SIZES[chosen.size]
+        size = replace(size, repeats=max(1, chosen.repeats or size.repeats))
+        rows = measure(folder, size, chosen.only or list(SCENARIOS))
     except LifeboatError as error:
         print(f"bench: {error.message}\n    remedy: {error.remedy}", file=sys.stderr)
         return error.exit_code
@@ -74,7 +78,7 @@ def main() -> int:
     return 0
 
 
-def measure(folder: Path, size: str, scenarios: list[str]) -> list[dict[str, object]]:
+def measure(folder: Path, size: Size, scenarios: list[str]) -> list[dict[str, object]]:
     """Run the scenarios and return the document of their rows."""
     if os.geteuid() != 0:
         raise PrerequisiteMissing("the bench makes disks and a network of its own", remedy="run it as root")
@@ -86,10 +90,10 @@ def measure(folder: Path, size: str, scenarios: list[str]) -> list[dict[str, obj
         print(f"{time.monotonic() - begun:7.1f} s  {what}", flush=True)
 
     cores = len(os.sched_getaffinity(0))
-    work = Work(folder, SIZES[size], cores, say)
+    work = Work(folder, size, cores, say)
     rows = [row for name in scenarios for row in SCENARIOS[name](work)]
     run = results.Run(
-        size,
+        size.name,
         f"{datetime.now(UTC):%Y-%m-%d}",
         cores,
         _processor(),
