@@ -322,6 +322,7 @@ class Action:
     timeout_seconds: int
     retries: int
     server: str | None = None  # command: the recovered VM it runs on
+    port: int = 22  # command: SSH port there
     command: tuple[str, ...] = ()  # script and command: program and arguments
     url: str | None = None  # webhook: its address, or `url_from` where the address is a secret itself
     url_from: SecretReference | None = None

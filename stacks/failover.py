@@ -1,7 +1,8 @@
 """The stack `failover-PLAN-TARGET`: the recovered servers of one run, in a resource group of its own.
 
-Order: copies, disks and NICs of all groups at once (they only prepare); a VM starts after the health checks of the
-group before its own. Changing the recovery point replaces copy, disk and VM, in that order, and leaves the NIC.
+Order: copies, disks and NICs of all groups at once (they only prepare); then group by group its actions before, its
+VMs, their health checks, its actions after. Changing the recovery point replaces copy, disk and VM, in that order, and
+leaves the NIC; the group's actions are looked at again.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pulumi_azure_native import compute, network, resources
 
 from dr.compile import names
 from dr.compile.blueprint import CheckBlueprint, FailoverBlueprint, RecoveredDiskBlueprint, RecoveredServerBlueprint
+from stacks.actions import Actions
 from stacks.options import named
 from stacks.resources import BlobCopy, HealthCheck, RecoveryPoint
 
@@ -52,14 +54,16 @@ def program(blueprint: FailoverBlueprint, subscription: str, *, source_may_be_al
         opts=named(),
     )
     run = Run(blueprint, subscription, group)
-    waiting_for: list[pulumi.Resource] = []
+    actions = Actions(blueprint, subscription)
+    waiting_for: Sequence[pulumi.Resource] = []
     servers: list[pulumi.Output[Mapping[str, Any]]] = []
-    for declared in blueprint.groups:
-        machines: dict[str, compute.VirtualMachine] = {}
-        points: dict[str, RecoveryPoint] = {}
-        for server in declared.servers:
-            points[server.server] = _point(run, server)
-            machines[server.server] = _server(run, server, points[server.server], waiting_for)
+    for number, declared in enumerate(blueprint.groups, 1):
+        points = {server.server: _point(run, server) for server in declared.servers}
+        actions.enter(number, [(server, points[server.server]) for server in declared.servers])
+        waiting_for = actions.chain(number, "before", declared.before, waiting_for)
+        machines = {
+            server.server: _server(run, server, points[server.server], waiting_for) for server in declared.servers
+        }
         addresses = {server.server: server.address for server in declared.servers}
         checks = {
             check.name: _check(run, check, addresses[check.server], machines[check.server], points[check.server])
@@ -71,11 +75,14 @@ def program(blueprint: FailoverBlueprint, subscription: str, *, source_may_be_al
             )
             for server in declared.servers
         ]
-        waiting_for = [*checks.values()] or [*machines.values()]
+        # A server without a check is waited for itself.
+        unchecked = [machines[name] for name in machines if name not in {check.server for check in declared.checks}]
+        waiting_for = actions.chain(number, "after", declared.after, [*checks.values(), *unchecked])
     pulumi.export("plan", blueprint.plan)
     pulumi.export("run", blueprint.run)
     pulumi.export("resourceGroup", group.name)
     pulumi.export("servers", servers)
+    pulumi.export("steps", actions.summaries())
 
 
 def _point(run: Run, server: RecoveredServerBlueprint) -> RecoveryPoint:

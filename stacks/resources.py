@@ -15,7 +15,7 @@ from dr.compile.blueprint import CheckBlueprint, ProtectionBlueprint, Replicatio
 from dr.model import Application, SecretReference, Ssh
 
 
-def _output(resource: pulumi.CustomResource, name: str) -> pulumi.Output[Any]:
+def output(resource: pulumi.CustomResource, name: str) -> pulumi.Output[Any]:
     return cast("pulumi.Output[Any]", pulumi.get(resource, name))
 
 
@@ -30,7 +30,7 @@ class CertificateAuthority(pulumi.CustomResource):
 
     @property
     def certificate(self) -> pulumi.Output[str]:
-        return _output(self, "certificate")
+        return output(self, "certificate")
 
 
 class VaultAccess(pulumi.CustomResource):
@@ -106,7 +106,7 @@ class Protection(pulumi.CustomResource):
             "subscription": subscription,
             "certificateAuthority": blueprint.certificate_authority,
             "server": protection.server,
-            "ssh": _ssh(protection.ssh),
+            "ssh": ssh_properties(protection.ssh),
             "disks": [
                 {"name": disk.name, "device": disk.device, "replica": disk.replica, "digests": disk.digests}
                 for disk in protection.disks
@@ -127,7 +127,8 @@ class Protection(pulumi.CustomResource):
         super().__init__("dr:index:Protection", name, properties, opts)
 
 
-def _ssh(ssh: Ssh) -> dict[str, Any]:
+def ssh_properties(ssh: Ssh) -> dict[str, Any]:
+    """Return a login as a resource's property; `dr.provider.logins` reads it."""
     # References to secrets and no secret: the state keeps these inputs as plain text.
     jump = ssh.jump
     return {
@@ -137,8 +138,8 @@ def _ssh(ssh: Ssh) -> dict[str, Any]:
         "hostKey": ssh.host_key,
         "keyFile": ssh.key_file,
         "keyEnv": ssh.key_env,
-        "password": _reference(ssh.password),
-        "sudoPassword": _reference(ssh.sudo_password),
+        "password": reference_properties(ssh.password),
+        "sudoPassword": reference_properties(ssh.sudo_password),
         "jump": None
         if jump is None
         else {
@@ -163,7 +164,7 @@ def _application(application: Application) -> dict[str, Any]:
     }
 
 
-def _reference(reference: SecretReference | None) -> dict[str, str | None] | None:
+def reference_properties(reference: SecretReference | None) -> dict[str, str | None] | None:
     if reference is None:
         return None
     return {"env": reference.env, "file": reference.file, "keyStore": reference.key_store}
@@ -197,24 +198,30 @@ class RecoveryPoint(pulumi.CustomResource):
             "cutTime": None,
             "firmware": None,
             "disks": None,
+            "selectedTime": None,
         }
         super().__init__("dr:index:RecoveryPoint", name, properties, opts)
 
     @property
     def point_id(self) -> pulumi.Output[str]:
-        return _output(self, "pointId")
+        return output(self, "pointId")
 
     @property
     def cut_time(self) -> pulumi.Output[str]:
-        return _output(self, "cutTime")
+        return output(self, "cutTime")
+
+    @property
+    def selected_time(self) -> pulumi.Output[str]:
+        """When the run chose it."""
+        return output(self, "selectedTime")
 
     def blob(self, disk: str) -> pulumi.Output[str]:
         """Return the replica that the disk's content is in."""
-        return _output(self, "disks").apply(lambda disks: _disk(disks, disk)["blob"])
+        return output(self, "disks").apply(lambda disks: _disk(disks, disk)["blob"])
 
     def snapshot(self, disk: str) -> pulumi.Output[str]:
         """Return the snapshot of that replica."""
-        return _output(self, "disks").apply(lambda disks: _disk(disks, disk)["snapshot"])
+        return output(self, "disks").apply(lambda disks: _disk(disks, disk)["snapshot"])
 
 
 def _disk(disks: Sequence[Any], name: str) -> Any:
@@ -252,7 +259,7 @@ class BlobCopy(pulumi.CustomResource):
 
     @property
     def url(self) -> pulumi.Output[str]:
-        return _output(self, "url")
+        return output(self, "url")
 
 
 class HealthCheck(pulumi.CustomResource):
@@ -283,7 +290,7 @@ class HealthCheck(pulumi.CustomResource):
             "command": check.command,
             "engine": check.engine,
             "server": None if check.ssh is None else check.server,
-            "ssh": None if check.ssh is None else _ssh(check.ssh),
+            "ssh": None if check.ssh is None else ssh_properties(check.ssh),
             "timeout": check.timeout_seconds,
             "triggers": list(triggers),
             "state": None,
@@ -295,8 +302,8 @@ class HealthCheck(pulumi.CustomResource):
 
     @property
     def passed_at(self) -> pulumi.Output[str]:
-        return _output(self, "passedAt")
+        return output(self, "passedAt")
 
     @property
     def endpoint(self) -> pulumi.Output[str]:
-        return _output(self, "endpoint")
+        return output(self, "endpoint")

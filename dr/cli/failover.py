@@ -52,7 +52,8 @@ def failover(
     """Boot the servers of PLAN in Azure, each from a recovery point, and wait for their health checks.
 
     A second call continues a run that was interrupted, and changes nothing when it is done. Ctrl-C once lets the
-    running step finish and saves. Exit code 10: the run did not reach its goal; what remains is named.
+    running step finish and saves. Exit code 7: the run is paused, a manual step waits for `dr approve`. Exit code 10:
+    it did not reach its goal; how each server and step stands is named.
 
     \b
     Examples:
@@ -68,14 +69,15 @@ def failover(
         refuse_selector(selector, datetime.now(UTC))
     request = Request(plan, run, selector, source_may_be_alive, replace=yes)
     with progress() as (say, report):
-        result = fail_over(request, _surroundings(plan, target, say, report))
+        result = fail_over(request, surroundings(plan, target, say, report))
     if as_json:
         click.echo(json.dumps(result.as_dict()))
     else:
-        _show(result)
+        show(result)
 
 
-def _surroundings(plan: str, target: str | None, say: Say, report: Report) -> Surroundings:
+def surroundings(plan: str, target: str | None, say: Say, report: Report) -> Surroundings:
+    """Return where a run of `plan` happens. Raises what the target lacks."""
     from dr import compile as compiler  # noqa: PLC0415
     from dr.compile.recovery import LATEST  # noqa: PLC0415
     from dr.failover.engine import Engine  # noqa: PLC0415
@@ -155,11 +157,14 @@ def progress() -> Iterator[tuple[Say, Report]]:
         yield lambda line: console.print(stamped(line), highlight=False, markup=False), shown
 
 
-def _show(result: Result) -> None:
+def show(result: Result) -> None:
+    """Print a result for people."""
     for server in result.servers:
         click.echo(f"{server.server}: {server.address} (VM {server.vm}), point {server.point}")
         for port, endpoint in server.endpoints.items():
             click.echo(f"    port {port}: {endpoint}")
+    for step in result.steps:
+        click.echo(f"step {step.step} ({step.kind}, {step.when} group {step.group}): {step.said}")
     rto = result.rto_seconds
     state = "healthy" if result.healthy else "booted, health unknown: the plan declares no health check"
     measured = "" if rto is None else f", RTO {rto:.0f} s"

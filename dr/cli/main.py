@@ -33,6 +33,7 @@ COMMANDS = {
     "purge": ("dr.cli.purge", "Remove a server's recovery points and replica for good."),
     "vault": ("dr.cli.vault", "End a whole vault, for good."),
     "failover": ("dr.cli.failover", "Boot a plan's servers in Azure from their recovery points."),
+    "approve": ("dr.cli.approve", "Approve a manual step, or say what became of an interrupted one."),
     "rebuild": ("dr.cli.rebuild", "Make a lost site's configuration server and the stacks' state anew."),
     "compare": ("dr.cli.compare", "Compare a server's disks with its replica now: a verification pass."),
     "resync": ("dr.cli.resync", "Have a server's disks compared with its replica from end to end."),

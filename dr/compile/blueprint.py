@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dr.compile.zone_blueprint import ZoneBlueprint
-from dr.model import Application, Ssh, Traffic
+from dr.model import Application, RunKind, SecretReference, Ssh, Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +150,26 @@ class CheckBlueprint:
 
 
 @dataclass(frozen=True, slots=True)
+class ActionBlueprint:
+    """One action; what its kind has no use for is None or empty."""
+
+    name: str
+    step: str  # as declared; the run's records are kept under it
+    kind: str  # a value of `dr.model.ActionKind`
+    timeout_seconds: int
+    retries: int
+    command: tuple[str, ...]  # script, command
+    server: str | None  # command
+    virtual_machine: str | None  # command
+    address: str | None  # command
+    port: int | None  # command: of SSH
+    ssh: Ssh | None  # command: the protected server's own login, at another address
+    url: str | None  # webhook
+    url_from: SecretReference | None  # webhook
+    instructions: str | None  # manual
+
+
+@dataclass(frozen=True, slots=True)
 class RecoveredDiskBlueprint:
     name: str  # the declared disk name
     managed_disk: str
@@ -186,6 +206,8 @@ class ReplicationGroup:
 class GroupBlueprint:
     servers: tuple[RecoveredServerBlueprint, ...]
     checks: tuple[CheckBlueprint, ...]
+    before: tuple[ActionBlueprint, ...] = ()  # in order, before the servers start
+    after: tuple[ActionBlueprint, ...] = ()  # in order, when all checks have passed
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,4 +221,4 @@ class FailoverBlueprint:
     storage_resource_group: str
     groups: tuple[GroupBlueprint, ...]
     tags: Mapping[str, str]
-    not_yet: tuple[str, ...] = ()  # what the plan declares and a run can't do yet: it may not be run without
+    kind: str = RunKind.FAILOVER.value

@@ -267,6 +267,10 @@ def health_check(server: str, kind: str, port: int, path: str, command: str | No
     return name if detail == "/" else f"{name}-{hashlib.sha256(detail.encode()).hexdigest()[:8]}"
 
 
+def action(step: str) -> str:
+    return f"action-{step}"
+
+
 TAG_SITE = "lifeboat-site"
 TAG_PLAN = "lifeboat-plan"
 TAG_RUN = "lifeboat-run"

@@ -1,12 +1,11 @@
-"""Blueprint of one run of a recovery plan: disks, NICs, VMs and checks, group by group. Pure."""
+"""Blueprint of one run of a recovery plan: disks, NICs, VMs, checks and actions, group by group. Pure."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
 from dataclasses import replace
 
-from dr.compile import names
+from dr.compile import actions, names
 from dr.compile.blueprint import (
     CheckBlueprint,
     FailoverBlueprint,
@@ -16,8 +15,7 @@ from dr.compile.blueprint import (
     ReplicationGroup,
 )
 from dr.errors import NotFound, Refused
-from dr.model import Declaration, Disk, Firmware, HealthCheck, PlanGroup, RecoveryPlan, Server, Ssh
-from dr.schema.waiting import WAITING
+from dr.model import Declaration, Disk, Firmware, HealthCheck, PlanGroup, RunKind, Server
 
 LATEST, LATEST_GROUP = "latest", "latest-group"
 
@@ -54,17 +52,7 @@ def failover(declaration: Declaration, plan_name: str, run: str, selector: str, 
         storage_resource_group=names.vault_resource_group(declaration.site),
         groups=tuple(_group(declaration, group, plan_name, run, tags) for group in declaration.plans[plan_name].groups),
         tags=tags,
-        not_yet=tuple(_not_yet(declaration.plans[plan_name])),
     )
-
-
-def _not_yet(plan: RecoveryPlan) -> Iterator[str]:
-    """Name what the plan declares and a run can't do yet, with the capability that it waits for."""
-    for number, group in enumerate(plan.groups, 1):
-        for when, actions in (("before", group.before), ("after", group.after)):
-            for action in actions:
-                waits = WAITING[f"RecoveryPlan.groups[].{when}"]
-                yield f'action "{action.name}" {when} group {number} waits for a capability to come: {waits}'
 
 
 def _plans_there_are(declaration: Declaration, plan_name: str) -> str:
@@ -78,6 +66,8 @@ def _group(declaration: Declaration, group: PlanGroup, plan: str, run: str, tags
     return GroupBlueprint(
         servers=tuple(_server(declaration, declaration.servers[name], plan, run, tags) for name in group.servers),
         checks=tuple(_check(declaration, check) for check in group.checks),
+        before=actions.before(declaration, group, RunKind.FAILOVER),
+        after=actions.after(declaration, group, RunKind.FAILOVER),
     )
 
 
@@ -123,14 +113,10 @@ def _disk(disk: Disk, index: int, server: str, plan: str, run: str) -> Recovered
     )
 
 
-def login_there(server: Server, port: int) -> Ssh:
-    """Return how a recovered server is logged in to: its own user and keys, without what stood at the site."""
-    return replace(server.ssh, address=server.target.address, port=port, jump=None)
-
-
 def _check(declaration: Declaration, check: HealthCheck) -> CheckBlueprint:
     by_ssh = check.kind == "ssh"  # as the user itself, so nobody asks sudo
-    ssh = replace(login_there(declaration.servers[check.server], check.port), sudo_password=None) if by_ssh else None
+    server = declaration.servers[check.server] if by_ssh else None
+    ssh = None if server is None else replace(actions.login_there(server, check.port), sudo_password=None)
     return CheckBlueprint(
         name=names.health_check(check.server, check.kind, check.port, check.path, check.command),
         server=check.server,

@@ -12,6 +12,7 @@ _WORDS = {
     "dr:index:RecoveryPoint": "recovery point",
     "dr:index:BlobCopy": "copy",
     "dr:index:HealthCheck": "health check",
+    "dr:index:Action": "action",
     "azure-native:resources:ResourceGroup": "resource group",
     "azure-native:compute:Disk": "disk",
     "azure-native:compute:VirtualMachine": "VM",

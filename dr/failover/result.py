@@ -24,6 +24,17 @@ class RecoveredServer:
 
 
 @dataclass(frozen=True, slots=True)
+class DoneStep:
+    """One action of the plan, done in this run."""
+
+    step: str
+    group: int
+    when: str  # "before" | "after" the group
+    kind: str
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """One run at its end."""
 
@@ -34,6 +45,7 @@ class Result:
     servers: tuple[RecoveredServer, ...]
     changes: int  # resources that this call made, changed or removed
     source_may_be_alive: bool
+    steps: tuple[DoneStep, ...] = ()
 
     @property
     def rpo_seconds(self) -> float:
@@ -74,6 +86,10 @@ class Result:
                 }
                 for server in self.servers
             ],
+            "steps": [
+                {"step": one.step, "group": one.group, "when": one.when, "kind": one.kind, "said": one.said}
+                for one in self.steps
+            ],
             "changes": self.changes,
             "source_may_be_alive": self.source_may_be_alive,
             "healthy": self.healthy,
@@ -95,4 +111,11 @@ def recovered(
             passed_at=tuple(parse_time(check["passedAt"]) for check in entry["checks"]),
         )
         for entry in outputs
+    )
+
+
+def done_steps(outputs: Sequence[Mapping[str, Any]]) -> tuple[DoneStep, ...]:
+    """Read the stack's output `steps`."""
+    return tuple(
+        DoneStep(one["step"], int(one["group"]), one["when"], one["kind"], str(one["said"])) for one in outputs
     )

@@ -24,8 +24,9 @@ from dr.errors import Conflict, LifeboatError, Refused, RunFailed
 from dr.failover.engine import Event, Outcome, Stack
 from dr.failover.preflight import Checks, require
 from dr.failover.repair import HeldRun, orphans, pending, run_of
-from dr.failover.result import Result, recovered
+from dr.failover.result import Result, done_steps, recovered
 from dr.failover.source import Answers, answering, answers
+from dr.failover.standing import RunStopped, standing
 from dr.failover.unlocking import StackLocked, freed
 from dr.model import Declaration
 from dr.vault.manifest import format_time, parse_time
@@ -206,16 +207,23 @@ def _freed(around: Surroundings, errors: Sequence[str]) -> bool:
     return freed(around.engine, errors, around.say, around.process_exists)
 
 
-def _failed(around: Surroundings, blueprint: FailoverBlueprint, outcome: Outcome) -> RunFailed:
-    made = len([r for r in (around.engine.state() or {}).get("resources") or [] if r.get("custom")])
-    why = "was interrupted" if outcome.interrupted else "failed"
+def _failed(around: Surroundings, blueprint: FailoverBlueprint, outcome: Outcome) -> RunStopped:
+    deployment = around.engine.state() or {}
+    made = len([r for r in deployment.get("resources") or [] if r.get("custom")])
+    stands = standing(deployment, blueprint)
+    code = "interrupted" if outcome.interrupted else stands.code
+    why = {"interrupted": "was interrupted", "paused": "is paused"}.get(code, "failed")
     reasons = "\n".join(error for error in outcome.errors if error != "update failed")
-    return RunFailed(
+    return RunStopped(
         f"run {blueprint.run} of plan {blueprint.plan} {why}: {reasons or 'no reason was given'}\n"
-        f"{made} resources of it stand in {blueprint.resource_group} and are kept",
-        code="interrupted" if outcome.interrupted else "run-failed",
+        + "".join(f"    {line}\n" for line in stands.lines())
+        + f"{made} resources of it stand in {blueprint.resource_group} and are kept",
+        code=code,
         remedy=f"`dr failover {blueprint.plan}` goes on where it stopped; `pulumi destroy -s {around.engine.stack}` "
         "removes it",
+        plan=blueprint.plan,
+        run=blueprint.run,
+        standing=stands,
     )
 
 
@@ -234,6 +242,7 @@ def _result(around: Surroundings, blueprint: FailoverBlueprint, started: datetim
         selector=blueprint.selector,
         started=started,
         servers=recovered(outputs["servers"], endpoints),
+        steps=done_steps(outputs.get("steps", ())),
         changes=sum(count for operation, count in outcome.changes.items() if operation != "same"),
         source_may_be_alive=True,
     )

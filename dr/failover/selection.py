@@ -11,14 +11,14 @@ Retention and new points change what a selector would find tomorrow; the run kee
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dr.compile import names
 from dr.compile.blueprint import ReplicationGroup
 from dr.errors import Conflict, Corrupt, NotFound
 from dr.failover.sharing import Share, chosen_together, confirm, drop, keep, part
-from dr.vault.manifest import Manifest, format_time, parse_time
+from dr.vault.manifest import Manifest, format_time, parse_time, whole_milliseconds
 from dr.vault.points import read_points, resolve
 from dr.vault.store import BlobStore
 
@@ -44,6 +44,7 @@ class Selection:
     firmware: str
     disks: tuple[SelectedDisk, ...]
     passed_over: tuple[str, ...] = ()  # manifests that could not be read when it was selected; not kept
+    selected_time: datetime | None = None  # None: a candidate, which no run has chosen yet
 
 
 def candidate(store: BlobStore, server: str, selector: str, now: datetime, share: Share | None = None) -> Selection:
@@ -72,7 +73,8 @@ def kept(store: BlobStore, plan: str, run: str, server: str) -> Selection | None
         document = json.loads(data)
         point = document["point"]
         disks = tuple(SelectedDisk(**disk) for disk in point["disks"])
-        return Selection(document["selector"], point["id"], parse_time(point["cut_time"]), point["firmware"], disks)
+        cut, selected = parse_time(point["cut_time"]), parse_time(document["selected_time"])
+        return Selection(document["selector"], point["id"], cut, point["firmware"], disks, selected_time=selected)
     except (ValueError, KeyError, TypeError) as error:
         raise Corrupt(f"{names.RUNS}/{name} is not readable: {error}", code="selection-invalid") from error
 
@@ -103,7 +105,7 @@ def select(
         else:
             if together is not None:
                 confirm(store, together, selector, choice)
-            return chosen
+            return replace(chosen, selected_time=whole_milliseconds(now))
     if before is None or before.selector != selector:
         chosen_before = "gone again" if before is None else f'"{before.selector}" ({before.point})'
         raise Conflict(

@@ -22,8 +22,7 @@ TEXT_LETTERS = 200
 def ask_ssh(server: str, ssh: Ssh, command: str, secrets: Secrets, host: str, port: int, seconds: float) -> Answer:
     """Run the command once, for at most `seconds`. Raises `PrerequisiteMissing` when a key or password is not here."""
     least = max(1, round(min(seconds, LONGEST_SECONDS)))
-    # Without sudo: the check is the user's. Without the jump host: that stood at the site.
-    there = replace(ssh, address=host, port=port, jump=None, sudo_password=None)
+    there = replace(ssh, address=host, port=port)
     try:
         with connect_to(server, there, secrets=secrets) as connection:
             # What hangs ends on the server too, else every try would leave one more there.

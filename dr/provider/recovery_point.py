@@ -70,6 +70,8 @@ def _outputs(selection: Selection) -> Properties:
         "pointId": selection.point,
         "cutTime": format_time(selection.cut_time),
         "firmware": selection.firmware,
+        # A candidate has none yet, and a run that is begun anew has another one: its actions are its own.
+        **({} if selection.selected_time is None else {"selectedTime": format_time(selection.selected_time)}),
         "disks": [
             {
                 "name": disk.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dr.provider.action import Action
 from dr.provider.blob_copy import BlobCopy
 from dr.provider.certificate_authority import CertificateAuthority
 from dr.provider.health_check import HealthCheck
@@ -27,5 +28,6 @@ def registry(world: World) -> Mapping[str, ResourceType]:
         RecoveryPoint(world),
         BlobCopy(world),
         HealthCheck(world),
+        Action(world),
     )
     return {kind.token: kind for kind in types}

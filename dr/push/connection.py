@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -88,6 +88,13 @@ class Connection:
         """
         return self._run(self._prefix if privileged else "", script, stdin, seconds)
 
+    def stream(self, script: str, feed: Callable[[bytes], None], *, stdin: bytes = b"", seconds: float) -> int:
+        """Run `script` as root, hand on its output as it comes, however much it is, and return its exit code.
+
+        Only stdout is unlimited: a script that may write much to stderr joins the two. Raises what `run` does.
+        """
+        return self._run(self._prefix, script, stdin, seconds, feed).code
+
     def must(self, script: str, what: str, *, stdin: bytes = b"", seconds: float = COMMAND_SECONDS) -> Answer:
         """Run `script` as root; raise `RunFailed` naming `what` when its exit code is not 0."""
         answer = self.run(script, stdin=stdin, seconds=seconds)
@@ -109,12 +116,14 @@ class Connection:
         else:
             self._prefix = prefix
 
-    def _run(self, prefix: str, script: str, stdin: bytes, seconds: float) -> Answer:
+    def _run(
+        self, prefix: str, script: str, stdin: bytes, seconds: float, feed: Callable[[bytes], None] | None = None
+    ) -> Answer:
         asking = prefix == SUDO_ASKING
         command = f"{prefix}/bin/sh -c {shlex.quote((MARK_BEGIN if asking else '') + SCRIPT_HEAD + script)}"
         with translated(self._hop):
             try:
-                return self._exchange(command, stdin, time.monotonic() + seconds, asking=asking)
+                return self._exchange(command, stdin, time.monotonic() + seconds, asking=asking, feed=feed)
             except TimeoutError as error:
                 raise Unreachable(
                     f"{self._hop.where}: SSH gives no answer in time: a command was not done after {seconds:.0f} s",
@@ -123,7 +132,9 @@ class Connection:
                     "again; it continues where it was",
                 ) from error
 
-    def _exchange(self, command: str, stdin: bytes, deadline: float, *, asking: bool) -> Answer:
+    def _exchange(
+        self, command: str, stdin: bytes, deadline: float, *, asking: bool, feed: Callable[[bytes], None] | None
+    ) -> Answer:
         transport = self._client.get_transport()
         if transport is None or not transport.is_active():
             raise EOFError("the connection is closed")
@@ -133,7 +144,7 @@ class Connection:
             channel.exec_command(command)
             head = self._answer_sudo(channel, deadline) if asking else b""
             _send(channel, stdin, deadline)
-            stdout = _drain(channel, deadline, stderr=False)
+            stdout = _drain(channel, deadline, stderr=False, feed=feed)
             stderr = head + _drain(channel, deadline, stderr=True)
             if not channel.status_event.wait(_left(deadline)):
                 raise TimeoutError
@@ -196,7 +207,9 @@ def _deliver(channel: paramiko.Channel, content: bytes, deadline: float) -> bool
     return True
 
 
-def _drain(channel: paramiko.Channel, deadline: float, *, stderr: bool) -> bytes:
+def _drain(
+    channel: paramiko.Channel, deadline: float, *, stderr: bool, feed: Callable[[bytes], None] | None = None
+) -> bytes:
     parts: list[bytes] = []
     size = 0
     while True:
@@ -204,6 +217,9 @@ def _drain(channel: paramiko.Channel, deadline: float, *, stderr: bool) -> bytes
         part = channel.recv_stderr(65536) if stderr else channel.recv(65536)
         if not part:
             return b"".join(parts)
+        if feed is not None:
+            feed(part)
+            continue
         size += len(part)
         if size > OUTPUT_LIMIT_BYTES:
             raise Refused("the server's answer is larger than any that is expected", code="answer-too-large")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from dr.schema.document import Path
 from dr.schema.findings import Finding, quoted, unknown
+from dr.schema.plans import closed_port
 from dr.schema.thing import Data, Estate, Thing, items, names
 
 
@@ -54,6 +55,9 @@ def _check_server(estate: Estate, plan: Thing, path: Path, action: Data) -> Iter
         moment = f"{path[2]} group {own + 1}"
         late = f"the server is in group {group + 1}, which has not started by then"
         yield plan.finding(where, f"command on {quoted(server)} {moment}, but {late}; move the action behind it")
+    port = command.get("port") if isinstance(command, dict) else None
+    if isinstance(port, int):
+        yield from closed_port(estate, plan, (*path, "command", "port"), server, port)
 
 
 def _whole(plan: Thing) -> bool:

@@ -224,6 +224,7 @@ def _action(data: Data) -> model.Action:
         timeout_seconds=seconds(data["timeout"]),
         retries=data["retries"],
         server=command.get("server"),
+        port=command.get("port", 22),
         command=tuple(command.get("run") or data.get("script", ())),
         url=webhook.get("url"),
         url_from=_secret(webhook.get("urlFrom")),

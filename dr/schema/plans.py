@@ -77,7 +77,7 @@ def _check_checks(estate: Estate, plan: Thing, group_index: int, group: Data) ->
             if not isinstance(details, dict) or port is None:
                 continue
             if server is not None:
-                yield from _closed_port(estate, plan, (*path, kind, "port"), server, port)
+                yield from closed_port(estate, plan, (*path, kind, "port"), server, port)
             identity = (server, kind, port, details.get("path"), details.get("command"))
             if identity in seen:
                 yield plan.finding(
@@ -110,7 +110,8 @@ def _not_a_member(
     return plan.finding(where, message)
 
 
-def _closed_port(estate: Estate, plan: Thing, path: Path, name: str, port: int) -> Iterator[Finding]:
+def closed_port(estate: Estate, plan: Thing, path: Path, name: str, port: int) -> Iterator[Finding]:
+    """Yield a port of a server that its subnet does not let in."""
     server = estate.find("Server", name)
     subnet = subnets_by_name(estate).get(server.section("target").get("subnet", "")) if server is not None else None
     ports = subnet.get("inboundPorts") if subnet is not None else None

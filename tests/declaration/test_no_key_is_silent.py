@@ -6,7 +6,6 @@ So no key can be declared, checked, kept and forgotten, and none that is acted u
 from __future__ import annotations
 
 import copy
-import dataclasses
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from dr.compile import failover, site, vault
+from dr.compile import actions, failover, site, vault
+from dr.model import RunKind
 from dr.schema.build import build
 from dr.schema.definition import KINDS
 from dr.schema.definition.words import Schema, every_key
@@ -51,12 +51,18 @@ OTHER: dict[str, Any] = {
     "Server.target.size": "Standard_D4s_v5",
     "RecoveryPlan.groups[].servers": ["db1"],
     "RecoveryPlan.groups[].checks[].server": "db1",
+    "RecoveryPlan.groups[].after[].command.server": "db2",
+    "RecoveryPlan.groups[].after[].runs": ["planned-failover"],
 }
 LEAVES = {
     f"{kind}.{key}": shape
     for kind in KINDS
     for key, shape, _ in every_key(KINDS[kind])
-    if key != "kind" and "properties" not in shape and "properties" not in shape.get("items", {})
+    if key != "kind"
+    and "properties" not in shape
+    and "properties" not in shape.get("items", {})
+    # Actions before and after a group are one definition: `places` finds the uses of both.
+    and "[].before[]." not in key
 }
 
 
@@ -68,7 +74,7 @@ ESTATES = (documents(whole()), documents(by_express_route()))
 
 
 def compiled(data: list[dict[str, Any]]) -> tuple[object, ...]:
-    """Return all that is made of the documents; a run's list of what waits doesn't count."""
+    """Return all that is made of the documents, the actions of every kind of run among it."""
     things = []
     for each in copy.deepcopy(data):
         document = Document("test.yaml", each)
@@ -78,7 +84,12 @@ def compiled(data: list[dict[str, Any]]) -> tuple[object, ...]:
     declaration = build(Estate(tuple(things), {}, frozenset()))
     (plan,) = declaration.plans
     run = failover(declaration, plan, "r1", "latest", SUBSCRIPTION)
-    return vault(declaration, SUBSCRIPTION), site(declaration, SUBSCRIPTION), dataclasses.replace(run, not_yet=())
+    acting = [
+        (actions.before(declaration, group, kind), actions.after(declaration, group, kind))
+        for group in declaration.plans[plan].groups
+        for kind in RunKind
+    ]
+    return vault(declaration, SUBSCRIPTION), site(declaration, SUBSCRIPTION), run, acting
 
 
 BEFORE = tuple(compiled(data) for data in ESTATES)
@@ -121,9 +132,11 @@ Steps = tuple[str | int, ...]
 def places(data: list[dict[str, Any]], key: str) -> Iterator[tuple[int, Steps, Any]]:
     """Yield the document, the way in it and the value of each place that has a key."""
     kind, _, path = key.partition(".")
+    paths = dict.fromkeys((path, path.replace("[].after[].", "[].before[].")))
     for number, document in enumerate(data):
         if document["kind"] == kind:
-            yield from ((number, steps, value) for steps, value in found(document, path.split(".")))
+            for one in paths:
+                yield from ((number, steps, value) for steps, value in found(document, one.split(".")))
 
 
 def found(data: Any, names: list[str], steps: Steps = ()) -> Iterator[tuple[Steps, Any]]:

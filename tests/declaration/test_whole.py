@@ -195,6 +195,7 @@ def test_a_plan_reaches_the_model() -> None:
             model.Action(
                 "tell-the-chat", kinds.WEBHOOK, drill, 300, 0, url_from=model.SecretReference(env="CHAT_HOOK")
             ),
+            model.Action("close-the-till", kinds.COMMAND, drill, 300, 0, server="web1", command=("till", "close")),
         ),
     )
     objectives = model.Objectives(rpo_seconds=900, rto_seconds=3600, drill_every_seconds=90 * 86400)

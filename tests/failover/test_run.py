@@ -13,12 +13,17 @@ from typing import Any
 import pytest
 from jsonschema import validate
 
+from dr import compile as compiler
 from dr.errors import NotFound, Refused, RunFailed, Unreachable
+from dr.failover.approval import say
 from dr.failover.engine import Event, Outcome, follow
 from dr.failover.preflight import PreflightFailed
 from dr.failover.progress import Progress
 from dr.failover.repair import HeldRun, locks, orphans, pending, run_of
 from dr.failover.run import Decision, Request, Surroundings, decide, fail_over
+from dr.failover.standing import RunStopped, standing
+from dr.failover.steps.performing import Doer, Policy, ask, read
+from dr.failover.steps.records import Intent, Key, State, Word, blob, to_bytes
 from dr.model import Action, ActionKind, Declaration, RunKind
 from dr.schema import load
 from dr.target.folders import LOCAL_SUBSCRIPTION
@@ -153,18 +158,6 @@ def test_every_obstacle_is_told_before_anything_is_made(make: Make) -> None:
     assert stack.calls == []
 
 
-def test_what_the_plan_declares_and_a_run_cannot_do_yet_is_an_obstacle(make: Make) -> None:
-    action = Action("switch-dns", ActionKind.SCRIPT, (RunKind.FAILOVER,), 300, 0, command=("./switch-dns.sh",))
-    stack = ScriptedStack()
-    with pytest.raises(PreflightFailed) as caught:
-        fail_over(REQUEST, make(stack, declaration=with_more(after=(action,))))
-    assert caught.value.message.splitlines()[1:] == [
-        'action "switch-dns" after group 1 waits for a capability to come: actions of recovery plans'
-        " (remedy: take it out of the plan, and do by hand what it does)",
-    ]
-    assert stack.calls == []
-
-
 def with_more(**changes: Any) -> Declaration:
     """Return the example with its plan's one group changed."""
     declaration = load(CHECKOUT / "plans")
@@ -287,3 +280,86 @@ def test_progress_tells_what_is_done_and_drops_what_passes() -> None:
     assert progress.feed({"diagnosticEvent": {"message": "source may be alive", "severity": "warning"}}) == [
         "warning: source may be alive"
     ]
+
+
+MANUAL = Action("ask-the-owner", ActionKind.MANUAL, (RunKind.FAILOVER,), 3600, 0, instructions="Call the owner.")
+SCRIPT = Action("switch-dns", ActionKind.SCRIPT, (RunKind.FAILOVER,), 300, 0, command=("./switch-dns.sh",))
+DRILL = Action("tell-the-chat", ActionKind.SCRIPT, (RunKind.DRILL,), 300, 0, command=("./tell.sh",))
+KEY = Key("shop", "r7", "ask-the-owner", "0badcafe")
+
+
+def resource(kind: str, name: str, **outputs: Any) -> dict[str, Any]:
+    urn = f"urn:pulumi:failover-shop-local::lifeboat::{kind}::{name}"
+    return {"type": kind, "urn": urn, "id": f"/{name}", "custom": True, "outputs": outputs}
+
+
+MACHINE = resource("azure-native:compute:VirtualMachine", "shop1")
+PASSED = resource("dr:index:HealthCheck", "check-shop1-http-8080", state="passed")
+SICK = resource("dr:index:HealthCheck", "check-shop1-http-8080", state="booted, not healthy", lastAnswer="HTTP 503")
+ASKED = resource("dr:index:Action", "action-ask-the-owner", state="done", said="approved by olga")
+WAITS = resource("dr:index:Action", "action-ask-the-owner", state="paused", said="waits for an approval until noon")
+BROKEN = resource("dr:index:Action", "action-switch-dns", state="failed", said="exit code 3: no such zone")
+LOST = resource("dr:index:Action", "action-switch-dns", state="unknown", said="nobody saw its end")
+
+
+@pytest.mark.parametrize(
+    ("held", "code", "exit_code", "lines"),
+    [
+        ([WAITS], "paused", 7, ["step ask-the-owner: paused (waits for an approval until noon)", "shop1: not started"]),
+        ([ASKED, MACHINE], "run-failed", 10, ["shop1: booted, not asked yet", "step switch-dns: not reached"]),
+        ([ASKED, MACHINE, SICK], "not-healthy", 10, ["shop1: booted, not healthy (HTTP 503)"]),
+        (
+            [ASKED, MACHINE, PASSED, BROKEN],
+            "step-failed",
+            10,
+            ["shop1: healthy", "step switch-dns: failed (exit code 3"],
+        ),
+        ([ASKED, MACHINE, PASSED, LOST], "step-unknown", 10, ["step switch-dns: unknown (nobody saw its end)"]),
+    ],
+)
+def test_a_run_that_stopped_says_how_far_it_came(
+    make: Make, held: list[dict[str, Any]], code: str, exit_code: int, lines: list[str]
+) -> None:
+    stack = ScriptedStack([Outcome(False, False, {}, ("it stopped",))], deployment={"resources": [POINT, *held]})
+    around = make(stack, declaration=with_more(before=(MANUAL,), after=(SCRIPT, DRILL)))
+    with pytest.raises(RunStopped) as caught:
+        fail_over(REQUEST, around)
+    assert (caught.value.code, caught.value.exit_code) == (code, exit_code)
+    for line in lines:
+        assert f"    {line}" in caught.value.message
+    told = caught.value.as_dict()
+    validate(told, json.loads((CHECKOUT / "docs/formats/failover-stopped.schema.json").read_text()))
+    assert [step["step"] for step in told["steps"]] == ["ask-the-owner", "switch-dns"], "a drill's action has no part"
+
+
+def test_a_server_without_a_check_is_told_as_what_it_is() -> None:
+    blueprint = compiler.failover(with_more(checks=()), "shop", "r7", "latest", LOCAL_SUBSCRIPTION)
+    assert [one.state for one in standing({"resources": [MACHINE]}, blueprint).servers] == ["booted, health unknown"]
+
+
+def test_an_approval_is_recorded_once_and_by_whom(make: Make, store: MemoryBlobStore) -> None:
+    stack = ScriptedStack(deployment={"resources": [POINT]})
+    around = make(stack, declaration=with_more(before=(MANUAL,), after=(SCRIPT,)))
+    with pytest.raises(NotFound, match="was not reached yet"):
+        say(around, "shop", "ask-the-owner", None, "olga")
+    ask(store, KEY, Policy(3600), Doer("x", lambda: NOW, lambda seconds: False))
+    said = say(around, "shop", "ask-the-owner", None, "olga").as_dict()
+    validate(said, json.loads((CHECKOUT / "docs/formats/approve.schema.json").read_text()))
+    assert (said["run"], said["word"], said["who"], said["at"]) == ("r7", "approved", "olga", format_time(NOW))
+    assert say(around, "shop", "ask-the-owner", None, "hugo").who == "olga"
+    assert stack.calls == [], "nothing goes on by itself"
+    with pytest.raises(NotFound) as caught:
+        say(around, "shop", "ask-the-owners", None, "olga")
+    assert caught.value.remedy == 'did you mean "ask-the-owner"?'
+    with pytest.raises(NotFound, match="no run of plan shop is at work"):
+        say(make(ScriptedStack()), "shop", "ask-the-owner", None, "olga")
+
+
+def test_a_word_about_an_unknown_step_is_about_its_newest_turn(make: Make, store: MemoryBlobStore) -> None:
+    around = make(ScriptedStack(deployment={"resources": [POINT]}), declaration=with_more(after=(SCRIPT,)))
+    for turn, began in (("ffffffff", NOW), ("00000000", NOW + timedelta(minutes=1))):
+        key, intent = Key("shop", "r7", "switch-dns", turn), Intent("script", began, began, "here")
+        store.put("runs", blob(key, 1, intent), to_bytes(key, 1, intent))
+    assert say(around, "shop", "switch-dns", Word.AGAIN, "olga").word == "again"
+    assert read(store, Key("shop", "r7", "switch-dns", "00000000")).state is State.FAILED
+    assert read(store, Key("shop", "r7", "switch-dns", "ffffffff")).state is State.UNKNOWN

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from dr.errors import PrerequisiteMissing
-from dr.model import JumpHost, SecretReference, Ssh
+from dr.model import SecretReference, Ssh
 from dr.provider.health_check import HealthCheck
 from dr.provider.resource import NotReady
-from stacks.resources import _ssh as properties_of  # what the program writes is what the provider reads
+from stacks.resources import ssh_properties  # what the program writes is what the provider reads
 from tests.provider.worlds import SUBSCRIPTION, Surroundings
 from tests.push.rig import PASSWORD, Server, free_port, make_key, running_server
 
@@ -26,17 +26,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def declared(server: Server, **changes: Any) -> Ssh:
-    """Return the source's login: its address and its jump host burnt with the site."""
-    ssh = server.protection.ssh
-    jump = JumpHost("192.0.2.1", 22, "hop", None, "NO_SUCH_KEY", ssh.host_key)
-    return replace(ssh, address="192.0.2.11", port=2222, jump=jump, **changes)
+    """Return the login as it is declared; where the VM is reached is known only when it runs."""
+    return replace(server.protection.ssh, address="10.20.1.10", port=22, **changes)
 
 
 def check(around: Surroundings, server: Server, command: str, *, ssh: Ssh | None = None, timeout: int = 0) -> Any:
     around.endpoint = ("127.0.0.1", server.protection.ssh.port)
     inputs = {"subscription": SUBSCRIPTION, "resourceGroup": "g", "vmName": "vm1", "address": "10.20.1.10"}
     asked = {"kind": "ssh", "port": 22, "server": "shop1", "command": command, "timeout": timeout}
-    login = {name: value for name, value in properties_of(ssh or declared(server)).items() if value is not None}
+    login = {name: value for name, value in ssh_properties(ssh or declared(server)).items() if value is not None}
     return HealthCheck(around.world).create({**inputs, **asked, "ssh": login}, around.session)[1]
 
 
@@ -61,7 +59,7 @@ def test_a_command_that_does_not_says_why(around: Surroundings, server: Server) 
 def test_it_is_the_users_own_command_and_sudo_is_not_asked(around: Surroundings, server: Server) -> None:
     word = SecretReference(key_store="of-word")
     around.keys.put("of-word", PASSWORD.encode())
-    ssh = declared(server, user="word", key_file=None, password=word, sudo_password=SecretReference(env="NOT_SET"))
+    ssh = declared(server, user="word", key_file=None, password=word)
     outputs = check(around, server, 'test "$(id -un)" = word', ssh=ssh)
     assert outputs["state"] == "passed"
     assert PASSWORD not in repr(outputs)

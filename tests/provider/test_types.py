@@ -74,6 +74,7 @@ def test_every_type_is_registered_once(around: Surroundings) -> None:
             "RecoveryPoint",
             "BlobCopy",
             "HealthCheck",
+            "Action",
         )
     }
 

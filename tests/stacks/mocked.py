@@ -20,8 +20,14 @@ MADE: dict[str, dict[str, Any]] = {
         "clientId": "7f1c1f0e-3f0a-4b0e-9c1b-0d1d6f3f2f0e",
     },
     "azure-native:compute:VirtualMachine": {"vmId": "5ba1dcb9-9a4b-4b2c-8f3a-0d1d6f3f2f0e"},
-    "dr:index:RecoveryPoint": {"pointId": "shop1-1-7", "cutTime": "2026-11-23T12:00:00.000Z", "disks": [DISK, MORE]},
+    "dr:index:RecoveryPoint": {
+        "pointId": "shop1-1-7",
+        "cutTime": "2026-11-23T12:00:00.000Z",
+        "selectedTime": "2026-11-23T12:00:30.000Z",
+        "disks": [DISK, MORE],
+    },
     "dr:index:BlobCopy": {"url": "http://store/runs/shop/r1/shop1/os.vhd"},
+    "dr:index:Action": {"state": "done", "said": "exit code 0", "attempt": 1},
     "dr:index:HealthCheck": {"endpoint": "127.0.0.1:1", "passedAt": "2026-11-23T12:01:00.000Z"},
 }
 

@@ -142,7 +142,7 @@ def approve(store: BlobStore, key: Key, who: str, now: datetime) -> Attempt:
         raise Refused(
             f"step {key.step} is no manual step: there is nothing to approve, it is {last.state.value}",
             code="nothing-to-approve",
-            remedy=f"`dr failover {key.plan}` goes on" if last.state is not State.UNKNOWN else SETTLE,
+            remedy=settling(key) if last.state is State.UNKNOWN else f"`dr failover {key.plan}` goes on",
         )
     if last.approval is not None:
         return last
@@ -158,7 +158,10 @@ def approve(store: BlobStore, key: Key, who: str, now: datetime) -> Attempt:
     return _last(store, key)
 
 
-SETTLE = "look what became of it; then `dr approve PLAN STEP --done` goes on, and `--again` does it once more"
+def settling(key: Key) -> str:
+    """Return the remedy of a step whose end nobody saw."""
+    word = f"dr approve {key.plan} {key.step}"
+    return f"look what became of it; then `{word} --done` goes on, and `{word} --again` does it once more"
 
 
 def settle(store: BlobStore, key: Key, word: Word, who: str, now: datetime) -> Attempt:

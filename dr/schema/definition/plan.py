@@ -80,15 +80,16 @@ _ACTION = mapping(
         ),
         "script": _words("Program and arguments, run on the machine that runs the plan, in the declaration's folder."),
         "command": mapping(
-            "A command on a recovered server.",
+            "A command on a recovered server, as root, by the server's own SSH login.",
             {
                 "server": text("Name of a server of the plan that runs by then."),
                 "run": _words("Program and arguments; no shell."),
+                "port": port(f"SSH port; {_OPEN_PORT}.", 22),
             },
             ["server", "run"],
         ),
         "webhook": mapping(
-            "A POST of the run's context; passes with an answer of 200 to 299.",
+            "A POST of the run's context as JSON; passes with an answer of 200 to 299.",
             {
                 "url": text(
                     "Address, where it is no secret.",
