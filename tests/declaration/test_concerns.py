@@ -43,10 +43,11 @@ def test_every_key_that_is_not_acted_upon_is_named_once() -> None:
         'plans.yaml:3:1: not-acted-upon: "objectives" is checked and kept, and nothing is done with it yet'
         " (remedy: don't rely on it before this comes: drills and their evidence)"
     )
+    twice = edited("servers.yaml", "group: shop\ndisks", "group: shop\nbootPreparation: source\ndisks", whole_files())
     assert (
-        'plans.yaml:21:5: not-acted-upon: "groups[].after" is checked and kept, and nothing is done with it yet'
-        " (used 2 times) (remedy: don't rely on it before this comes: actions of recovery plans)"
-    ) in found
+        'servers.yaml:18:1: not-acted-upon: "bootPreparation" is checked and kept, and nothing is done with it yet'
+        " (used 2 times) (remedy: don't rely on it before this comes: boot readiness)"
+    ) in concerns(twice)
 
 
 def test_the_table_names_keys_that_there_are() -> None:

@@ -250,7 +250,8 @@ EDITS = [
 WHOLE_EDITS = [
     ("sudoPassword: {file: secrets/sudo}", "sudoPassword: {keyStore: sudo}",
      {f"site.protections[2].ssh.sudo_password.{key}" for key in ("file", "key_store")}),
-    ("{env: DB1_PASSWORD}", "{env: DB1_SECRET}", {"site.protections[0].ssh.password.env"}),
+    ("{env: DB1_PASSWORD}", "{env: DB1_SECRET}",
+     {"site.protections[0].ssh.password.env", "failover.groups[0].after[0].ssh.password.env"}),
     ("port: 2200", "port: 2201", {"site.protections[2].ssh.jump.port"}),
     ("zone: 2", "zone: 3",
      {f"failover.groups[1].servers[0].{key}" for key in ("zone", "capacity_group_id_suffix")}
