@@ -23,6 +23,7 @@ from tests.tracking.site import NAMES, Site
 
 SETTLE_SECONDS = 60.0
 BOMB_SECONDS = 6.0
+STEP_SECONDS = 10.0
 OLD_WRITER_SECONDS = 25.0  # longer than a process server waits before it asks the store again
 
 
@@ -88,6 +89,7 @@ class Proof:
             self._lost_with_its_spool,
             self._killed_between_digest_and_page,
             self._cut_off_and_back,
+            self._killed_at_every_step,
             self._killed_at_the_slots,
             self._overrun_and_killed_in_the_merge,
             self._skipped_runs,
@@ -244,6 +246,20 @@ class Proof:
         self.server.reboot()
         self.server.write(0.3).wait()
         self.server.start()
+
+    def _killed_at_every_step(self) -> None:
+        """The agent dies between each two steps of its round, one after the other, the first time it comes there."""
+        survived = []
+        for step in STEPS:
+            writers = self.server.write(1.0)
+            self.server.kill()
+            self.server.start(step, 1)
+            if not self.server.wait_for_bomb(STEP_SECONDS):
+                survived.append(step)
+            writers.wait()
+            self._compare(f"killed at {step}")
+        if survived:
+            self.verdict.failures.append(f"never came to {', '.join(survived)}")
 
     def _killed_at_a_step(self) -> None:
         """The agent dies between two steps of its round, twice."""
