@@ -25,6 +25,7 @@ from agent.follower import Position
 from agent.ledger import Batch, Ledger
 from agent.pulse import PULSE_SECTORS
 from agent.reasons import Reason, of_error, reason
+from agent.rhythm import Rhythm
 from agent.ring_format import LostTrack
 from agent.sender import CutParcel, Opened, Parcel, Sender, SenderState
 from agent.state import Positions, Session
@@ -35,8 +36,6 @@ from dr.journal import SegmentHeader, SegmentKind, SegmentWriter
 
 QUEUED_PARCELS = 4
 PACKERS = 2
-SHORTEST_ROUND_SECONDS = 0.1
-LONGEST_ROUND_SECONDS = 1.0
 CERTIFICATE_SECONDS = 5.0  # also while nothing can be sent
 RESYNC_SECONDS = 5.0  # whoever keeps breaking the tracker must not make the agent fill maps without end
 
@@ -62,9 +61,8 @@ class Replication:
         self._pool = ThreadPoolExecutor(PACKERS, thread_name_prefix="packer")
         self._cursors: Dict[str, int] = {}
         self._turns: Deque[str] = deque(maps)
-        self._next_round = 0.0
+        self._rhythm = Rhythm()
         self._next_certificate = 0.0
-        self._pause = SHORTEST_ROUND_SECONDS
         self._round_found = False
         self._next_resync = 0.0
         self._last_position: Optional[Position] = None
@@ -299,7 +297,7 @@ class Replication:
     def _round_running(self) -> bool:
         if all(name in self._cursors for name in self._maps):
             return True
-        if time.monotonic() < self._next_round:
+        if not self._rhythm.due(time.monotonic()):
             return False
         self._cursors.update(dict.fromkeys(self._maps, 0))
         self.begin_round()
@@ -309,18 +307,16 @@ class Replication:
     def _end_round(self) -> None:
         for name in self._maps:
             del self._cursors[name]
-        pause = SHORTEST_ROUND_SECONDS if self._round_found else min(LONGEST_ROUND_SECONDS, self._pause * 2)
-        self._pause = pause
-        self._next_round = time.monotonic() + pause
+        self._rhythm.ended(time.monotonic(), found=self._round_found)
 
     def hurry(self) -> None:
         """Let the next round begin at once."""
-        self._next_round, self._pause = 0.0, SHORTEST_ROUND_SECONDS
+        self._rhythm.hurry()
 
     @property
     def pause_seconds(self) -> float:
         """Return how long to sleep when nothing wakes the loop earlier."""
-        return self._pause
+        return self._rhythm.pause_seconds
 
     def _pack(self, batch: Batch) -> SegmentWriter:
         pieces = self._readers[batch.disk].pieces(batch.runs)
