@@ -84,7 +84,8 @@ class Recovered:
             for _ in range(ROUNDS):
                 todo = self._preview(file)
                 unseen = [step for step in todo if step.urn not in self._tried]
-                wanted = json.loads(file.read_bytes())["resources"] if file.exists() else []
+                # A preview that would create nothing writes a file without resources, or none.
+                wanted = json.loads(file.read_bytes()).get("resources") if file.exists() else None
                 turn = planning.importable(unseen, wanted or [], self._id_of)
                 if not turn.ids:
                     return todo
