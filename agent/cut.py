@@ -159,7 +159,7 @@ class Cutter:
                 return attempt  # thawed at once, and judged
             if freezer.frozen_mount_points:
                 arrays.settle()  # one that does not, because it is rebuilt, is seen by the drains below
-            replication.drain()
+            replication.catch_up()
             if replication.dirty_bytes > self._buffer_bytes:
                 attempt.reason = reason("too-much-pending", f"{replication.dirty_bytes} bytes changed before the cut")
                 return attempt

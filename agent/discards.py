@@ -99,9 +99,7 @@ class Discards:
 
     def round(self, completed: int, mark: Mark, now: float) -> None:
         """Mark what waits; `completed` sectors were discarded as of *before* this call. Raises `LostTrack`."""
-        for missing in self._queued.drain(self._pending.add):
-            raise missing.error
-        waiting = self._pending.tell(mark)
+        waiting = self.catch_up(mark)
         sums = (self._queued.discarded, completed)
         difference = sums[0] - sums[1]
         if difference == self._pending.base:
@@ -111,6 +109,12 @@ class Discards:
             self._last, self._changed = sums, now
         elif now - self._changed >= (LONGEST_SECONDS if self._in_flight() else QUIET_SECONDS):
             self._pending.settle(difference)
+
+    def catch_up(self, mark: Mark) -> bool:
+        """Mark what waits and let it wait on; return whether anything does. Raises `LostTrack`."""
+        for missing in self._queued.drain(self._pending.add):
+            raise missing.error
+        return self._pending.tell(mark)
 
     def accept_loss(self) -> None:
         """Record again; a resync covers what was lost. What waits goes on waiting."""

@@ -113,6 +113,14 @@ class Replication:
         self.positions.add("events", self.tracker.events - before)
         return max(found, self.tracker.events - before)
 
+    def catch_up(self) -> None:
+        """Mark every write completed so far, and every discard of which completions do not tell all."""
+        self.drain()
+        try:
+            self.tracker.catch_up(self.mark)
+        except LostTrack as error:
+            self.lost = error
+
     def begin_round(self) -> None:
         """Take what both witnesses saw, and make all of it due."""
         self._next_certificate = time.monotonic() + CERTIFICATE_SECONDS

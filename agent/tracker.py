@@ -107,6 +107,11 @@ class Tracker:
         missing = self._ring.drain(mark)
         return self._ring.events - before + self._find(missing, mark)
 
+    def catch_up(self, mark: Mark) -> None:
+        """Mark the discards that were queued and of which completions do not tell all. Raises `LostTrack`."""
+        if self._discards is not None:
+            self._discards.catch_up(mark)
+
     def round(self, mark: Mark, drained: Callable[[], None]) -> Certificate:
         """Drain both witnesses and certify it; raises `LostTrack`.
 

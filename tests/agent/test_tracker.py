@@ -328,6 +328,16 @@ class TestDiscards:
         disk.tracker._discards.round(disk.tracker._ring.discarded, disk.mark, 112.0)  # type: ignore[union-attr]
         assert disk.marked() == set()
 
+    def test_a_cut_marks_what_is_queued_and_not_told_by_completions(self, disk: Tracked) -> None:
+        disk.round()
+        completed = Path(disk.config.ring.folder) / "events/block/block_rq_complete/filter"
+        completed.write_text('nr_sector > 0 && !(rwbs ~ "D*") && !(rwbs ~ "R*")')
+        self.discard(disk.disks[0], range(300, 320))
+        only_maps(disk)  # what the maps saw
+        for _ in range(2):
+            disk.tracker.catch_up(disk.mark)
+            assert disk.marked() == set(range(300, 320)), "it goes on waiting for its round"
+
     def test_what_waits_survives_a_kill(self, disk: Tracked) -> None:
         disk.round()
         assert disk.tracker._discards is not None
