@@ -9,6 +9,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # Pulumi's language host takes the first Python on PATH, so the environment comes first.
 export PATH := $(CURDIR)/.venv/bin:$(LIFEBOAT_CACHE)/pulumi-$(PULUMI_VERSION)/bin:$(PATH)
 WORKERS ?= 2
+# Real tests wait for each other's parts more than they compute.
+REAL_WORKERS ?= 3
 PYTEST := .venv/bin/python -m pytest -q -p no:cacheprovider
 
 .PHONY: help setup check lint quick test demo prove-tracking prove-points prove-matrix bench lock format clean
@@ -45,7 +47,7 @@ quick:
 
 test: check ## check, and the tests on real machinery and on real machines of six shapes
 	$(PYTEST) -m "vm or matrix" -n $(WORKERS) --dist loadfile --timeout 3600
-	$(PYTEST) -m "real and not vm and not matrix" -n $(WORKERS) --dist loadfile --timeout 600
+	$(PYTEST) -m "real and not vm and not matrix" -n $(REAL_WORKERS) --dist loadfile --timeout 600
 
 prove-matrix: setup ## servers of all shapes (SHAPES=short or "NAME NAME"), failed over and booted; writes docs/support.md
 	LIFEBOAT_MATRIX="$(or $(SHAPES),all)" $(PYTEST) -m matrix --timeout 7200 tests/end_to_end/test_matrix.py

@@ -14,7 +14,7 @@ from tests.points.__main__ import ABOUT as ABOUT_POINTS
 from tests.tracking.__main__ import ABOUT
 from tests.tracking.mutants import MUTANTS
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 
 
 def prove(*arguments: str) -> tuple[int, dict[str, Any]]:
