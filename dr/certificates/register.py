@@ -18,7 +18,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from dr.errors import Conflict, Corrupt, LifeboatError, Refused, Unreachable
@@ -97,15 +97,7 @@ class Register:
                     code="too-many-certificates",
                     remedy="find what asks for them; wait an hour",
                 )
-            row = (
-                certificate.serial,
-                certificate.issuer,
-                certificate.role,
-                certificate.name,
-                certificate.issued_at,
-                certificate.until,
-            )
-            database.execute("INSERT INTO issued VALUES (?, ?, ?, ?, ?, ?)", row)
+            database.execute("INSERT INTO issued VALUES (?, ?, ?, ?, ?, ?)", astuple(certificate))
             if renews is not None:
                 before = database.execute("SELECT first FROM lineages WHERE serial = ?", (renews,)).fetchone()
                 (first,) = before or (renews,)
@@ -113,16 +105,8 @@ class Register:
 
     def adopt(self, certificate: Issued) -> None:
         """Note a certificate that was handed out before this register was made; one that is known stays as it is."""
-        row = (
-            certificate.serial,
-            certificate.issuer,
-            certificate.role,
-            certificate.name,
-            certificate.issued_at,
-            certificate.until,
-        )
         with self._open() as database:
-            database.execute("INSERT OR IGNORE INTO issued VALUES (?, ?, ?, ?, ?, ?)", row)
+            database.execute("INSERT OR IGNORE INTO issued VALUES (?, ?, ?, ?, ?, ?)", astuple(certificate))
 
     def use(self, token: str, key_sha256: str, until: float) -> None:
         """Exchange a token for one key; again for the same key, for its answer may have been lost.
