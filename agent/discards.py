@@ -11,6 +11,8 @@ Rules kept here:
   takes no memory.
 - Where the sums cannot become equal (a discard that failed before it was a request, completions that the ring lost), a
   time without any change ends the waiting: `QUIET_SECONDS` while nothing is in flight, else `LONGEST_SECONDS`.
+- Where they change without end, a chunk waits between once and twice `LONGEST_SECONDS`, which is longer than Linux
+  tries a request (SCSI: six times 30 s, Documentation/scsi/scsi_eh.rst and the default of the timeout).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from typing import Callable, Dict, Iterable, Iterator, Mapping, Tuple
+from typing import Callable, Dict, Iterable, Iterator, Mapping, Optional, Tuple
 
 from agent.chunk_map import CHUNK_SECTORS, chunks_of
 from agent.ring import Mark, Ring
@@ -30,16 +32,20 @@ _BASE = struct.Struct("=q")
 
 
 class Pending:
-    """The chunks that wait, in files that survive the agent: `DISK.discards`, and `discards.base` for the sums.
+    """The chunks that wait, in files that survive the agent.
 
+    Of each disk `DISK.discards`, and `DISK.discards-old` for those that waited long; `discards.base` for the sums.
     `disks` maps kernel devices to (name, bytes).
     """
 
     def __init__(self, folder: str, disks: Mapping[int, Tuple[str, int]]) -> None:
         self._chunks = {device: chunks_of(size) for device, (_, size) in disks.items()}
+        self._paths = {device: os.path.join(folder, f"{name}.discards") for device, (name, _) in disks.items()}
         self._files: Dict[int, int] = {}
-        for device, (name, _) in disks.items():
-            self._files[device] = _sized(os.path.join(folder, f"{name}.discards"), self._chunks[device])
+        self._old: Dict[int, int] = {}
+        for device, path in self._paths.items():
+            self._files[device] = _sized(path, self._chunks[device])
+            self._old[device] = _sized(f"{path}-old", self._chunks[device])
         descriptor = _sized(os.path.join(folder, "discards.base"), _BASE.size)
         self._base = mmap.mmap(descriptor, _BASE.size)
         os.close(descriptor)
@@ -62,7 +68,7 @@ class Pending:
     def tell(self, mark: Mark) -> bool:
         """Mark all that waits; return whether anything does."""
         found = False
-        for device, descriptor in self._files.items():
+        for device, descriptor in (*self._old.items(), *self._files.items()):
             for start, length in _extents(descriptor, self._chunks[device]):
                 for first, count in _runs(os.pread(descriptor, length, start)):
                     mark(device, (start + first) * CHUNK_SECTORS, count * CHUNK_SECTORS)
@@ -71,15 +77,23 @@ class Pending:
 
     def settle(self, base: int) -> None:
         """Let nothing wait any more."""
-        for device, descriptor in self._files.items():
+        for device, descriptor in (*self._old.items(), *self._files.items()):
             os.ftruncate(descriptor, 0)
             os.ftruncate(descriptor, self._chunks[device])
         _BASE.pack_into(self._base, 0, base)
 
+    def age(self) -> None:
+        """Let what waited long wait no more, and count what waits as having waited long."""
+        for device, path in self._paths.items():
+            os.close(self._old[device])
+            os.replace(path, f"{path}-old")
+            self._old[device] = self._files[device]
+            self._files[device] = _sized(path, self._chunks[device])
+
     def close(self) -> None:
         """Let go of the files."""
         self._base.close()
-        for descriptor in self._files.values():
+        for descriptor in (*self._old.values(), *self._files.values()):
             os.close(descriptor)
 
 
@@ -92,6 +106,7 @@ class Discards:
         self._in_flight = in_flight
         self._last = (0, 0)
         self._changed = 0.0
+        self._aged: Optional[float] = None
 
     def recover(self) -> None:
         """Take in what a killed agent left in the slots. Raises `LostTrack`."""
@@ -100,6 +115,10 @@ class Discards:
     def round(self, completed: int, mark: Mark, now: float) -> None:
         """Mark what waits; `completed` sectors were discarded as of *before* this call. Raises `LostTrack`."""
         waiting = self.catch_up(mark)
+        if self._aged is None or now - self._aged >= LONGEST_SECONDS:
+            if self._aged is not None and waiting:
+                self._pending.age()
+            self._aged = now
         sums = (self._queued.discarded, completed)
         difference = sums[0] - sums[1]
         if difference == self._pending.base:

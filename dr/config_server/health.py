@@ -154,7 +154,7 @@ def named_states(
             "run `pulumi up` of the site stack; on the server: systemctl status lifeboat-agent",
         )
     else:
-        yield from _agent_states(beat, now)
+        yield from _agent_states(beat, newest.manifest, now)
     if writer is not None:
         yield from _writer_states(writer)
     if newest.fault is not None:
@@ -163,7 +163,7 @@ def named_states(
         yield from _point_states(settings, newest, now)
 
 
-def _agent_states(beat: Heartbeat, now: datetime) -> Iterator[NamedState]:
+def _agent_states(beat: Heartbeat, newest: Manifest | None, now: datetime) -> Iterator[NamedState]:
     status = beat.status
     silent = (now - beat.received_at).total_seconds()
     if silent > SILENT_SECONDS:
@@ -179,7 +179,7 @@ def _agent_states(beat: Heartbeat, now: datetime) -> Iterator[NamedState]:
         )
     elif mode != "delta":
         why = str(reason.get("message") or mode)
-        about = f"resync {_percent(status)}: {why}" if mode == "resync" else f"{mode}: {why}"
+        about = f"resync {_percent(status)}: {why}; {_stays(newest)}" if mode == "resync" else f"{mode}: {why}"
         yield NamedState(mode, about, str(reason.get("remedy", "")))
     elif reason:
         yield _from_agent(reason)
@@ -195,6 +195,13 @@ def _agent_states(beat: Heartbeat, now: datetime) -> Iterator[NamedState]:
     applications = status.get("applications")
     if isinstance(applications, Mapping) and isinstance(applications.get("warning"), Mapping):
         yield _from_agent(applications["warning"], otherwise="application-failed")
+
+
+def _stays(newest: Manifest | None) -> str:
+    """Return what a person has in hand until a resync is over."""
+    if newest is None:
+        return "there is no recovery point before it ends"
+    return f"until it ends there is no new recovery point, and {newest.id} of {format_time(newest.cut_time)} is kept"
 
 
 def _from_agent(reason: Mapping[str, Any], otherwise: str = "agent-degraded") -> NamedState:

@@ -8,10 +8,10 @@ Rules:
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from dr.compile import names
 from dr.errors import Conflict, Corrupt, LifeboatError, NotFound
@@ -19,6 +19,7 @@ from dr.process_server.admission import info_of, writes_of
 from dr.process_server.spool import Kind, Spool, Spooled
 from dr.process_server.states import SkippedPoint
 from dr.vault.batch import Write
+from dr.vault.manifest import from_bytes, parse_time, whole_milliseconds
 from dr.vault.replica import ReplicaSet
 from dr.vault.store import BlobStore
 
@@ -94,17 +95,21 @@ def _cut(spool: Spool, store: BlobStore, replica: ReplicaSet, entry: Spooled) ->
     number = info.get("number")
     number = number if isinstance(number, int) else 0
     replica.apply([], entry.sequence)
-    point = _own_point(store, entry, replica, number) if isinstance(fault, Conflict) else None
+    point = _own_point(store, entry, replica, info) if isinstance(fault, Conflict) else None
     if point:
         return Done((entry,), point=point)
     return Done((entry,), skipped=SkippedPoint(number, fault.code, fault.message, fault.remedy))
 
 
-def _own_point(store: BlobStore, entry: Spooled, replica: ReplicaSet, number: int) -> str | None:
-    """Return the point's id when a writer that was killed had made it of this same cut."""
+def _own_point(store: BlobStore, entry: Spooled, replica: ReplicaSet, info: Mapping[str, Any]) -> str | None:
+    """Return the point's id when a writer that was killed had made it of this same cut.
+
+    An agent that lost its memory may use number and sequence again; the instant of its cut is another one.
+    """
     try:
-        blob = names.manifest_blob(replica.server, entry.protection_epoch, number)
-        document = json.loads(store.get(names.MANIFESTS, blob)[0])
-    except NotFound:
-        return None
-    return str(document["id"]) if document.get("sequence") == entry.sequence else None
+        blob = names.manifest_blob(replica.server, entry.protection_epoch, info["number"])
+        made = from_bytes(store.get(names.MANIFESTS, blob)[0], blob)
+        cut_time = whole_milliseconds(parse_time(info["cut_time"]))
+    except (NotFound, Corrupt, ValueError, TypeError, KeyError):
+        return None  # no such point, or one or the other says nothing usable
+    return made.id if (made.sequence, made.cut_time) == (entry.sequence, cut_time) else None

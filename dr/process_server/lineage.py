@@ -51,7 +51,8 @@ def take(vault: VaultSide, spool: Spool, server: str, stream: Stream) -> Taken:
         ours = stream.with_writer_epoch(replica.writer_epoch)
         entries, torn = spool.scan(server)
         found = streams.continuation(entries, replica.sequence, stream.protection_epoch)
-        spool.remove([*found.stored, *found.void])
+        spool.remove(found.stored)
+        spool.void(found.void)
         streams.save(folder, ours)
     except BaseException:
         replica.close()
@@ -59,7 +60,7 @@ def take(vault: VaultSide, spool: Spool, server: str, stream: Stream) -> Taken:
     if found.void and not why:
         why = f"the replica is at position {replica.sequence}, the spool goes on after {found.void[0].previous}"
     voided += len(found.void)
-    return Taken(replica, ours, found.apply, voided, tuple(torn), found.went_back, why)
+    return Taken(replica, ours, found.apply, voided, tuple(torn), found.went_back or replica.distrusted, why)
 
 
 def kept_stream(vault: VaultSide, spool: Spool, server: str) -> Stream | None:

@@ -188,6 +188,13 @@ class Spool:
             self._path(entry).unlink(missing_ok=True)
             self._count(entry.server, -entry.file_bytes)
 
+    def void(self, entries: Iterable[Spooled]) -> None:
+        """Forget segments that will never be stored, durably: after a power cut none may come back as one to apply."""
+        gone = list(entries)
+        self.remove(gone)
+        for folder in sorted({self._path(entry).parent for entry in gone}):
+            sync_folder(folder)
+
     def wipe(self, server: str) -> int:
         """Void all segments of a server, durably; return how many there were."""
         folder = self.folder_of(server)

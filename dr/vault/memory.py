@@ -103,10 +103,12 @@ class MemoryBlobStore:
         with self._lock:
             return copy.deepcopy(self._blobs)
 
-    def rollback(self, state: _Blobs) -> None:
-        """Become the state that `save` returned."""
+    def rollback(self, state: _Blobs, *only: str) -> None:
+        """Become the state that `save` returned; with blobs named, in what concerns them `only`."""
         with self._lock:
-            self._blobs = copy.deepcopy(state)
+            back = {key: blob for key, blob in copy.deepcopy(state).items() if not only or key[1] in only}
+            kept = {key: blob for key, blob in self._blobs.items() if only and key[1] not in only}
+            self._blobs = {**kept, **back}
 
     def put(
         self, container: str, name: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None

@@ -6,7 +6,9 @@ Rules, each of which a crash test defends:
 - Every change carries the lease. A writer whose lease was broken changes nothing and ends with `writer-changed`.
 - Nothing is taken for granted after a failure. Before the next batch the leases change their ids (a request of the
   failed batch that is still on its way can then do no harm), the positions are compared, the digests read again.
-- A store that went back is noticed by the ETag that the last change of each VHD returned, before every batch and in
+- Digests claim their position before the pages do, so digests behind their pages went back alone: at the opening
+  they all become unknown, and the agent compares.
+- A store that went back is noticed by the ETag that the last change of each blob returned, before every batch and in
   every snapshot that becomes a point; after that this writer refuses to go on (`store-went-back`).
 - `cut` needs a table without unknown entries; snapshots of all disks come first, the manifest last (`Cutting`). A
   crash before the manifest leaves snapshots that no manifest names; they are no recovery point.
@@ -82,7 +84,7 @@ class ReplicaSet:
         self._leases: dict[str, str] = {}
         self._tables: dict[str, DigestTable] = {}
         self._positions: dict[str, int] = {}
-        self._etags: dict[str, str] = {}
+        self._etags: dict[str, str] = {}  # of blobs
         self._attempted = -1  # the position that a failed batch may have left in the store
 
     @classmethod
@@ -200,6 +202,7 @@ class ReplicaSet:
             self._make_ready()
             with self._changing():
                 self._forget(*self.disks)
+                self._parallel(partial(self._stamp, disk, self._positions[disk.name]) for disk in self.disks)
 
     def check_lease(self) -> None:
         """Check that this is still the writer. `Conflict` `writer-changed` or `store-went-back`, `Unreachable`."""
@@ -245,20 +248,31 @@ class ReplicaSet:
         opening.confirm_writer(self._store, self.server, self._claim)
         with self._changing():
             now = self._clock()
+            positions = {disk.name: self._fit(disk, now) for disk in self.disks}
+            if any(self._digests_position(disk) < positions[disk.name] for disk in self.disks):
+                self._forget(*self.disks)
             for disk in self.disks:
-                known = self._store.info(names.REPLICAS, self._vhd(disk))
-                table_lease, vhd_lease = self._leases[self._digests(disk)], self._leases[self._vhd(disk)]
-                fitting.grow(self._store, self.server, disk, known, table_lease=table_lease, vhd_lease=vhd_lease)
-                opening.ensure_footer(self._store, self.server, disk, vhd_lease, now)
-                self._tables[disk.name] = opening.read_table(self._store, self.server, disk)
                 if disk.name in self._claim.joining:
                     self._forget(disk)
                     shared = opening.position_before(self._store, self.server, self._claim, self.protection_epoch)
                     self._stamp(disk, shared)
                 else:
-                    self._stamp(disk, opening.claimed_position(known.metadata, self.protection_epoch))
+                    self._stamp(disk, positions[disk.name])
             self._claim = opening.settle(self._store, self.server, self._claim, document)
             self._state = _State.READY
+
+    def _fit(self, disk: DiskSpec, now: datetime) -> int:
+        """Make the blobs of a disk fit it, read its digests, and return the position that its pages claim."""
+        known = self._store.info(names.REPLICAS, self._vhd(disk))
+        table_lease, vhd_lease = self._leases[self._digests(disk)], self._leases[self._vhd(disk)]
+        fitting.grow(self._store, self.server, disk, known, table_lease=table_lease, vhd_lease=vhd_lease)
+        opening.ensure_footer(self._store, self.server, disk, vhd_lease, now)
+        self._tables[disk.name] = opening.read_table(self._store, self.server, disk)
+        return opening.claimed_position(known.metadata, self.protection_epoch)
+
+    def _digests_position(self, disk: DiskSpec) -> int:
+        found = self._store.info(names.REPLICAS, self._digests(disk))
+        return opening.claimed_position(found.metadata, self.protection_epoch)
 
     def _forget(self, *disks: DiskSpec) -> None:
         """Make every digest of these disks unknown, durably."""
@@ -274,7 +288,7 @@ class ReplicaSet:
             if unsure:
                 self._recover()
             else:
-                self._parallel(partial(self._compare_etag, disk) for disk in self.disks)
+                self._compare_etags()
         return unsure
 
     def _recover(self) -> None:
@@ -286,13 +300,25 @@ class ReplicaSet:
             expected = {self._positions[disk.name], self._attempted}
             if position not in expected or found.metadata.get("writer_epoch") != str(self.writer_epoch):
                 raise self._not_ours(disk, position)
+            digests = self._store.info(names.REPLICAS, self._digests(disk))
+            told = opening.claimed_position(digests.metadata, self.protection_epoch)
+            if told < position:
+                raise self._not_ours(disk, told)
             self._tables[disk.name] = opening.read_table(self._store, self.server, disk)
-            self._positions[disk.name], self._etags[disk.name] = position, found.etag
+            self._positions[disk.name] = position
+            self._etags |= {self._vhd(disk): found.etag, self._digests(disk): digests.etag}
         self._state = _State.READY
 
-    def _compare_etag(self, disk: DiskSpec) -> None:
-        found = self._store.info(names.REPLICAS, self._vhd(disk))
-        if found.etag != self._etags[disk.name]:
+    def _compare_etags(self) -> None:
+        self._parallel(
+            partial(self._compare_etag, disk, blob)
+            for disk in self.disks
+            for blob in (self._vhd(disk), self._digests(disk))
+        )
+
+    def _compare_etag(self, disk: DiskSpec, blob: str) -> None:
+        found = self._store.info(names.REPLICAS, blob)
+        if found.etag != self._etags[blob]:
             raise self._not_ours(disk, opening.claimed_position(found.metadata, self.protection_epoch))
 
     def _not_ours(self, disk: DiskSpec, position: int) -> Conflict:
@@ -359,9 +385,10 @@ class ReplicaSet:
         self._parallel(partial(self._stamp, disk, sequence) for disk in self.disks)
 
     def _stamp(self, disk: DiskSpec, sequence: int) -> None:
-        blob, metadata = self._vhd(disk), self._metadata(disk, sequence)
-        etag = self._store.set_metadata(names.REPLICAS, blob, metadata, lease=self._leases[blob])
-        self._positions[disk.name], self._etags[disk.name] = sequence, etag
+        metadata = self._metadata(disk, sequence)
+        for blob in (self._digests(disk), self._vhd(disk)):
+            self._etags[blob] = self._store.set_metadata(names.REPLICAS, blob, metadata, lease=self._leases[blob])
+        self._positions[disk.name] = sequence
 
     def _metadata(self, disk: DiskSpec, sequence: int) -> dict[str, str]:
         return {
@@ -383,7 +410,7 @@ class ReplicaSet:
         blobs = self._blobs()
         calls = [partial(self._store.snapshot, names.REPLICAS, blob, lease=self._leases[blob]) for blob in blobs]
         taken = dict(zip(blobs, self._parallel(calls), strict=True))
-        self._parallel(partial(self._compare_etag, disk) for disk in self.disks)
+        self._compare_etags()
         return taken
 
     def _finish_cut(self, sequence: int) -> None:

@@ -19,7 +19,7 @@ from dr.config_server.settings import ServerSettings
 from dr.errors import Conflict, NotFound
 from dr.https import RequestInvalid
 from dr.process_server.states import SkippedPoint, WriterReport, WriterState
-from dr.vault.manifest import DiskPoint, Manifest
+from dr.vault.manifest import DiskPoint, Manifest, format_time
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SETTINGS = ServerSettings("shop1", 1, 600, 300, 86400)
@@ -99,6 +99,15 @@ def test_rpo_is_the_age_of_the_newest_cut_when_asked() -> None:
 def test_progress_is_told_in_percent() -> None:
     status = {"mode": "initial-replication", "initial_bytes_done": 25}
     assert "25 %" in judged(status=status)["states"][0]["message"]
+
+
+def test_a_resync_says_how_long_points_will_be_missing_and_which_one_stays() -> None:
+    status = {"mode": "resync", "reason": REASON, "initial_bytes_done": 25, "remaining_seconds": 180}
+    told = judged(status=status)["states"][0]["message"]
+    assert told.startswith("resync 25 %, about 3 min to go: ")
+    kept = point(60)
+    assert told.endswith(f"there is no new recovery point, and {kept.id} of {format_time(kept.cut_time)} is kept")
+    assert "no recovery point before it ends" in judged(status=status, newest=Newest(None))["states"][0]["message"]
 
 
 def test_a_cut_with_a_barrier_from_request_to_point() -> None:

@@ -8,12 +8,8 @@ A scripted agent sends segments and cuts over TLS until the power goes. What mus
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -28,9 +24,9 @@ from dr.errors import Conflict, LifeboatError, Unreachable
 from dr.vault.manifest import Manifest
 from dr.vault.points import list_points
 from dr.vault.verify import verify_point
-from tests.agent.protected import CHECKOUT, wait_for
 from tests.agent.whole_site import SERVER, certificates
 from tests.points import process_server
+from tests.points.forgetful import ForgetfulDisk
 from tests.process_server.scripted import CHUNK, CHUNKS, content_of, cut_segment, data_segment
 from tests.tracking.vault import Vault
 
@@ -73,11 +69,7 @@ class PowerCuts:
         self._process: BaseProcess | None = None
         self.torn, self.lost, self.cuts, self.points = 0, 0, 0, 0
         self.failures: list[str] = []
-        self._disk = folder / "disk"
-        self._disk.mkdir()
-        command = [sys.executable, "-m", "tests.points.unsynced", str(self._disk)]
-        self._fuse = subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        wait_for("the file system that forgets", lambda: os.path.ismount(self._disk))
+        self._disk = ForgetfulDisk(folder / "disk")
 
     def run(self, moments: int) -> None:
         while self.cuts < moments and not self.failures:
@@ -92,7 +84,7 @@ class PowerCuts:
             "cert": str(self._files.server[0]),
             "tls_key": str(self._files.server[1]),
             "ca": str(self._files.ca),
-            "spool": str(self._disk / "var" / "spool"),
+            "spool": str(self._disk.folder / "var" / "spool"),
             "vault": self._vault.address,
             "key": self._vault.key,
             "log": str(self._folder / "ps1.log"),
@@ -101,7 +93,7 @@ class PowerCuts:
         assert process.pid is not None
         operations, after = self._chance.randint(1, MOST_OPERATIONS), self._chance.random() < 0.5
         if self._chance.random() < 0.5:
-            self._order(do="arm", process=process.pid, operations=operations, after=after)
+            self._disk.order(do="arm", process=process.pid, operations=operations, after=after)
         else:
             counting, left = threading.Lock(), [operations]
 
@@ -111,7 +103,7 @@ class PowerCuts:
                     if left[0]:
                         return
                     gate.shut = True
-                    self._order(do="off", process=process.pid)
+                    self._disk.order(do="off", process=process.pid)
                     raise ConnectionResetError
 
             if after:
@@ -129,7 +121,7 @@ class PowerCuts:
         gate.shut = True
         self.cuts += 1
         self._look()
-        self._order(do="on", chance=self._chance.choice([None, self.cuts]))
+        self._disk.order(do="on", chance=self._chance.choice([None, self.cuts]))
 
     def _work(self, process: int) -> None:
         link = Link(f"127.0.0.1:{self._port}", Tls(str(self._files.ca), *map(str, self._files.agent)))
@@ -209,16 +201,9 @@ class PowerCuts:
                 return f"{disk.name} is not what was sent before the cut"
         return ""
 
-    def _order(self, **order: Any) -> None:
-        assert self._fuse.stdin is not None and self._fuse.stdout is not None
-        self._fuse.stdin.write(json.dumps(order) + "\n")
-        self._fuse.stdin.flush()
-        assert self._fuse.stdout.readline(), "the file system that forgets has ended"
-
     def close(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.join(10)
-        subprocess.run(["umount", str(self._disk)], check=True)
-        self._fuse.wait(10)
+        self._disk.close()
         self._vault.close()

@@ -31,7 +31,8 @@ def data_segment(epoch: int, sequence: int, disk: str, contents: dict[int, bytes
 
 def cut_segment(epoch: int, sequence: int, number: int, kind: str = "crash-consistent", **more: object) -> bytes:
     writer = SegmentWriter(SegmentHeader(epoch, sequence, "", SegmentKind.CUT))
-    writer.cut({"number": number, "kind": kind, "cut_time": "2026-01-02T03:04:05.000Z", **more})
+    told: dict[str, object] = {"number": number, "kind": kind, "cut_time": "2026-01-02T03:04:05.000Z"}
+    writer.cut({**told, **more})
     return writer.finish()
 
 

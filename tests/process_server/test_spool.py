@@ -8,6 +8,7 @@ import pytest
 from dr.errors import Corrupt
 from dr.process_server.spool import Kind, Spool, Spooled, SpoolFull, SpoolShareFull, load_key
 from dr.process_server.stream import continuation
+from tests.points.forgetful import ForgetfulDisk
 
 KEY = bytes(range(32))
 
@@ -109,3 +110,19 @@ def test_the_key_is_made_once_and_only_ours_to_read(tmp_path: Path) -> None:
     path = tmp_path / "keys" / "spool.key"
     key = load_key(path)
     assert len(key) == 32 and load_key(path) == key and path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.real
+def test_what_was_voided_does_not_come_back_after_a_power_cut(tmp_path: Path) -> None:
+    disk = ForgetfulDisk(tmp_path / "disk")
+    try:
+        spool = Spool(disk.folder, KEY, 1 << 20)
+        kept = [spool.append(entry(sequence, sequence - 1), b"one") for sequence in (1, 2, 3)]
+        spool.remove(kept[:1])
+        disk.order(do="on", chance=None)
+        assert [e.sequence for e in spool.scan("shop1")[0]] == [1, 2, 3], "what is stored may come back"
+        spool.void(kept[1:])
+        disk.order(do="on", chance=None)
+        assert [e.sequence for e in spool.scan("shop1")[0]] == [1], "what is void may not"
+    finally:
+        disk.close()

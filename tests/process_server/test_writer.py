@@ -404,3 +404,29 @@ def test_a_cut_that_cannot_become_a_point_is_skipped_by_name(tmp_path: Path) -> 
         await ps.stop()
 
     run(tmp_path, test)
+
+
+def test_a_point_of_another_instant_is_not_taken_for_that_of_a_cut(tmp_path: Path) -> None:
+    """A store that went back keeps its manifests, and a stream that begins anew comes to the same numbers."""
+
+    async def test(site: Site) -> None:
+        ps = await site.process_server()
+        before = site.store.save()
+        await ps.open_stream(stream(), 1)
+        await ps.append(1, 1, 1, cut_segment(1, 1, 1, requested="r1"))
+        await stored(ps, 1)
+        assert ps.report().last_point is not None and ps.report().skipped_point is None
+        await ps.stop()
+        replicas = {name for container, name in site.store.save() if container == names.REPLICAS}
+        site.store.rollback(before, *replicas)
+        again = await site.process_server("ps2")
+        opened = await again.open_stream(stream(), 1)
+        later = cut_segment(1, 1, 1, requested="r1", cut_time="2026-01-02T04:05:06.000Z")
+        await again.append(1, 1, opened.writer_epoch, later)
+        await stored(again, 1)
+        skipped = again.report().skipped_point
+        assert skipped is not None and (skipped.number, skipped.code) == (1, "point-exists")
+        assert again.report().last_point is None
+        await again.stop()
+
+    run(tmp_path, test)

@@ -282,6 +282,47 @@ def test_a_store_that_went_back_while_it_was_down(store: MemoryBlobStore, replic
     assert conflict.value.code == "store-went-back"
 
 
+def test_digests_that_went_back_alone_are_forgotten_at_the_opening(store: MemoryBlobStore, replica: ReplicaSet) -> None:
+    """A, B, A on the disk: digests of the first A beside pages of B would let the second A pass as stored."""
+    replica.apply([write("os", 1, content(1))], 1)
+    state = store.save()
+    replica.apply([write("os", 1, content(2))], 2)
+    store.rollback(state, names.digests_blob("shop1", "os"))
+    again = open_replica(store)
+    assert (again.sequence, again.distrusted) == (2, True)
+    assert_digests_are_true(store)
+    again.close()
+    once_more = open_replica(store)
+    assert once_more.distrusted, "until somebody sends"
+    once_more.apply([write("os", chunk, None) for chunk in range(20)], 3)
+    assert not once_more.distrusted
+    once_more.close()
+
+
+def test_digests_that_go_back_alone_under_a_writer_are_noticed(store: MemoryBlobStore, replica: ReplicaSet) -> None:
+    replica.apply([write("os", 1, content(1))], 1)
+    state = store.save()
+    replica.apply([write("os", 1, content(2))], 2)
+    store.rollback(state, names.digests_blob("shop1", "os"))
+    with pytest.raises(Conflict) as conflict:
+        replica.apply([write("os", 1, content(1))], 3)
+    assert conflict.value.code == "store-went-back"
+
+
+def test_digests_that_went_back_alone_while_the_store_was_down(store: MemoryBlobStore, replica: ReplicaSet) -> None:
+    replica.apply([write("os", 1, content(1))], 1)
+    state = store.save()
+    replica.apply([write("os", 1, content(2))], 2)
+    store.script("D")
+    with pytest.raises(Unreachable):
+        replica.apply([write("os", 1, content(3))], 3)
+    store.heal()
+    store.rollback(state, names.digests_blob("shop1", "os"))
+    with pytest.raises(Conflict) as conflict:
+        replica.apply([write("os", 1, content(3))], 3)
+    assert conflict.value.code == "store-went-back"
+
+
 def test_a_new_protection_epoch_counts_positions_from_zero(store: MemoryBlobStore, replica: ReplicaSet) -> None:
     replica.apply([write("os", 1, content(1))], 41)
     newer = open_replica(store, protection_epoch=2)
