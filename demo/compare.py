@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BLOCK = 4 << 20
+ANSWER_SECONDS = 120  # an emulated machine reads its whole database, beside others that start
 
 
 def disk_digest(path: Path, size_bytes: int) -> str:
@@ -47,6 +48,6 @@ def shop_page(host: str, port: int) -> str:
 
 
 def _get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - the URL is built above, always http
+    with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:  # noqa: S310 - the URL is built above, always http
         body: bytes = answer.read()
     return body

@@ -12,7 +12,8 @@ import shlex
 from tools.machines.source import SourceMachine
 
 # Each part names itself, so that a line which is left says what it is. What systems rewrite by themselves is left
-# out by name: journals, clocks, random seeds, DHCP leases, caches of packages.
+# out by name: journals, clocks, random seeds, DHCP leases, caches of packages. Transient units are the scopes of
+# logins, this one's among them; `list-units` tells of all others that run.
 _LOOK = r"""
 find FOLDERS -xdev \( \
   -path /var/log/journal -o -path /var/lib/systemd/random-seed -o -path /var/lib/systemd/timesync -o \
@@ -26,7 +27,7 @@ find /run -xdev \( -path '/run/user' -o -path '/run/systemd' -o -path '/run/udev
   -path '/run/credentials' -o -path '/run/fake-systemd.json' \) -prune -o -printf 'run %p %M %U %G\n' 2>/dev/null | sort
 sed 's/^/user /' /etc/passwd; sed 's/^/group /' /etc/group
 if [ -d /run/systemd/private ] || [ -S /run/systemd/private ]; then
-  systemctl list-unit-files --no-legend --no-pager | sed 's/^/unit-file /' | sort
+  systemctl list-unit-files --no-legend --no-pager | awk '$2 != "transient" {print "unit-file", $1, $2, $3}' | sort
   systemctl list-units --all --no-legend --no-pager --plain --type=service,timer,mount,socket,path |
     grep -vE '^(user|session|run-user|systemd-|apt-|dpkg-|e2scrub|logrotate|man-db|fstrim|ssh@|getty|serial-getty)' |
     awk '{print "unit", $1, $2}' | sort
