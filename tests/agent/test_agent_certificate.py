@@ -192,6 +192,7 @@ def test_a_token_that_fails_beside_a_good_certificate_is_named_at_once(
     assert not Path(config.token).exists()
 
 
+@pytest.mark.thorough
 def test_an_answer_that_is_no_certificate_of_its_key_changes_nothing(
     site: Site, certificates: SiteCertificates, tmp_path: Path
 ) -> None:

@@ -304,6 +304,7 @@ words = st.builds(
 )
 
 
+@pytest.mark.thorough
 @settings(max_examples=50, deadline=None)
 @given(st.lists(words, max_size=4), st.data())
 def test_words_arrive_as_they_were_said_however_they_are_torn(said: list[Said], data: st.DataObject) -> None:

@@ -50,6 +50,7 @@ def test_the_taking_store_keeps_leases_and_sizes_but_no_pages_of_disks() -> None
     assert store.read("replicas", "s/d.digests", 512, 512) == b"y" * 512
 
 
+@pytest.mark.thorough
 def test_content_has_its_shares_and_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
     size = 160 * PIECE_BYTES
     assert write_image(tmp_path / "a", Content("a"), size) == size * 6 // 10

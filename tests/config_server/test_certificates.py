@@ -185,6 +185,7 @@ def test_all_that_a_revoked_authority_signed_is_refused(site: RunningSite) -> No
         site.revoke([])
 
 
+@pytest.mark.thorough
 def test_a_certificate_that_ends_while_its_connection_is_open_is_refused_by_name(site: RunningSite) -> None:
     certificates = SiteCertificates(site.folder)
     hold(certificates, site.folder / "agents/short", "lifeboat://hq/agent/shop1", days=2 / 86400)

@@ -57,6 +57,7 @@ def test_it_returns_when_the_agent_has_begun(site: RunningSite) -> None:
     assert (document["mode"], document["remaining_seconds"], document["newest_point"]) == ("resync", 90, None)
 
 
+@pytest.mark.thorough
 def test_it_waits_until_the_replica_is_complete(site: RunningSite) -> None:
     steps = [RESYNC | {"initial_bytes_done": done} for done in (0, 20, 70)]
     with agent(site, [*steps, {}]):

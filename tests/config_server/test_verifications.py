@@ -145,6 +145,7 @@ def test_it_waits_until_everything_is_compared(site: RunningSite) -> None:
     assert shown["servers"]["shop1"]["verification"]["compared_bytes"] == 8 * MIB
 
 
+@pytest.mark.thorough
 def test_drift_is_named_by_the_command_and_by_the_status_until_a_clean_pass(site: RunningSite) -> None:
     drifted = {"drift_bytes": 65536, "drift": [{"disk": "os", "offset": MIB}]}
     with agent(site, drifted):

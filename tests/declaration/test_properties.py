@@ -74,6 +74,7 @@ def test_any_bytes_are_examined(content: bytes) -> None:
     assert examined.findings
 
 
+@pytest.mark.thorough
 @settings(max_examples=40, deadline=None)
 @given(
     st.sampled_from([(estate, name) for estate in ESTATES for name in ESTATES[estate]]),
@@ -125,6 +126,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.thorough
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_any_value_in_the_place_of_another_is_examined(data: st.DataObject) -> None:

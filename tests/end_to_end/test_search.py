@@ -44,6 +44,7 @@ def test_a_planted_secret_is_found_in_a_file(tmp_path: Path, name: str, content:
     assert list(search.files(tmp_path, {path})) == []
 
 
+@pytest.mark.thorough
 def test_a_planted_secret_is_found_in_a_command_line_and_in_an_environment(tmp_path: Path) -> None:
     search, processes = Search({"argument": SECRET, "variable": SECRET[::-1]}), Processes(str(tmp_path))
     command = [sys.executable, "-c", "import time; time.sleep(1.5)", SECRET.decode()]

@@ -155,6 +155,7 @@ def test_plain_cuts_are_folded_when_the_writer_is_behind_and_no_others(tmp_path:
     run(tmp_path, test)
 
 
+@pytest.mark.thorough
 def test_every_single_failing_call_is_tried_again_and_nothing_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,6 +115,7 @@ def put(inputs: Any, place: list[str], value: Any) -> None:
         inputs[key] = value
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("purpose", PROGRAMS)
 def test_nothing_that_a_program_says_escapes(purpose: str) -> None:
     """Spoil every value that the full estate's program registers, one after the other: each must be noticed."""

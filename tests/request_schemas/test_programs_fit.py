@@ -15,6 +15,7 @@ from tests.request_schemas.programs import ESTATES, PROGRAMS, registered
 from tests.request_schemas.releases import MADE, request_of
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("estate", ESTATES)
 @pytest.mark.parametrize("purpose", PROGRAMS)
 def test_azure_would_take_every_property(purpose: str, estate: str) -> None:

@@ -23,6 +23,7 @@ def vault() -> Iterator[Vault]:
     made.close()
 
 
+@pytest.mark.thorough
 def test_clocks_that_differ_do_not_tear_shared_points_apart(vault: Vault) -> None:
     vault.declare(timedelta(days=1), *MEMBERS)
     for number in range(200):

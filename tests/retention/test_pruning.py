@@ -52,6 +52,7 @@ def test_what_the_table_does_not_keep_goes_with_its_snapshots_and_the_rest_is_wh
     assert vault.cut().number == 101, "the writer noticed nothing"
 
 
+@pytest.mark.thorough
 def test_a_pass_killed_anywhere_leaves_no_half_point_and_ends_the_same(vault: Vault) -> None:
     vault.declare(DAY, "shop1")
     vault.cut_every(MINUTES_20, 20)

@@ -41,6 +41,7 @@ def ways_across(rules: list[Rule], prefix: str, own: str) -> list[Packet]:
     return [packet for packet in tried if maybe_passes(rules, packet)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("declared", [OPTIONS["drill_network"], SAME_ADDRESSES], ids=["own", "same"])
 def test_no_rule_lets_a_drill_reach_production_or_the_internet(declared: Network) -> None:
     own = declared.address_space

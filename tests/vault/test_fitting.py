@@ -94,6 +94,7 @@ def first_point(store: MemoryBlobStore) -> Manifest:
     return list_points(store, "shop1")[-1]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size_bytes", SIZES)
 @pytest.mark.parametrize("fault", ["D", "A"])
 def test_a_crash_at_every_step_of_growing_claims_nothing(size_bytes: int, fault: str) -> None:
@@ -149,6 +150,7 @@ def left_and_wrote_on(store: MemoryBlobStore) -> None:
     replica.close()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("fault", ["D", "A"])
 @pytest.mark.parametrize("comes", ["anew", "back"])
 def test_a_crash_at_every_step_of_joining_claims_nothing(comes: str, fault: str) -> None:
