@@ -19,7 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dr.target.folders import Folders
+
 CHECKOUT = Path(__file__).resolve().parent.parent
+CONSOLE_BYTES = 3000
 
 
 class CommandFailed(Exception):
@@ -44,12 +47,21 @@ class Stage:
         return self.folder / "local"
 
     @property
+    def machines(self) -> Path:
+        return Folders(self.local).machines
+
+    @property
     def source(self) -> Path:
         return self.folder / "source"
 
     @property
     def break_glass(self) -> Path:
         return self.folder / "safe" / "break-glass"
+
+    def last_words(self) -> list[str]:
+        """Return the end of each console in the cloud: a machine that boots and does not answer says why there."""
+        ends = {path.parent.name: path.read_bytes()[-CONSOLE_BYTES:] for path in self.machines.glob("*/console.log")}
+        return [f"the console of {name} ends with:\n{end.decode(errors='replace')}" for name, end in ends.items()]
 
     def fresh_checkout(self) -> None:
         """Lay out a checkout as a clone would: tracked and new files, nothing that git ignores."""
@@ -91,7 +103,7 @@ class Stage:
         )
         if result.returncode not in codes:
             errors = [line for line in result.stdout.splitlines() if '"severity":"error"' in line]  # Pulumi's events
-            said = "\n".join([*errors, result.stdout[-6000:], result.stderr[-6000:]]).strip()
+            said = "\n".join([*errors, result.stdout[-6000:], result.stderr[-6000:], *self.last_words()]).strip()
             raise CommandFailed(f"`{' '.join(command)}` ended with {result.returncode}:\n{said}")
         return result.stdout
 
