@@ -27,6 +27,8 @@ GROUP = "shop"
 KINDS = {"db1": "xfs", "shop1": "ext4", "web1": "ext4"}  # the first by name coordinates
 SIZES = {"xfs": 320 * MIB, "ext4": 64 * MIB}
 SKEW_SECONDS = 0.3
+# What each mutant of a round breaks (`tests/mutants`); the counter must tell.
+ABOUT = {"released-early": "a member is let go as soon as it alone stands still"}
 
 WRITER = """
 import os, sys
