@@ -104,3 +104,11 @@ class RunFailed(LifeboatError):
     code = "run-failed"
     exit_code = 10
     http_status = 500
+
+
+class Interrupted(LifeboatError):
+    """A person ended the command (Ctrl-C)."""
+
+    code = "interrupted"
+    exit_code = 130
+    http_status = 500

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dr.cli.main import of_the_system
 from dr.cli.naming import about
 from dr.cli.target import choose, target_option
-from dr.errors import Degraded, LifeboatError, NotFound, Refused
+from dr.errors import Degraded, Interrupted, LifeboatError, NotFound, Refused
 from dr.plain import plain
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def get(
         require_target(wanted)
         with _progress() as (say, progress):
             writer = Writer(tree, overwrite=overwrite, say=say, progress=progress)
-            writer.write(place, wanted)
+            with _told_if_not_whole(wanted, writer.written):
+                writer.write(place, wanted)
         document = _about(server, opened, path)
         document["target"] = str(wanted)
         document["written"] = asdict(writer.written)
@@ -117,6 +119,29 @@ def _target(place: Place, output: Path | None) -> Path:
     if not name:
         raise Refused("the root has no name of its own", code="no-target", remedy="name the target with -o")
     return ((output or Path.cwd()) / name).absolute()
+
+
+@contextmanager
+def _told_if_not_whole(wanted: Path, written: Written) -> Iterator[None]:
+    """Say of a directory that was cut short that it is not all there: its files are whole, and it looks whole, too."""
+    try:
+        yield
+    except (KeyboardInterrupt, LifeboatError, OSError) as failure:
+        if not written.directories:
+            raise
+        cause = _as_ours(failure)
+        first = f"{cause.remedy}; then " if cause.remedy else ""
+        raise type(cause)(
+            f"{cause.message}; {wanted} is not whole: it holds {written.files} files of the point so far",
+            code=cause.code,
+            remedy=f"{first}run the same command with --overwrite, or remove it",
+        ) from failure
+
+
+def _as_ours(failure: BaseException) -> LifeboatError:
+    if isinstance(failure, LifeboatError):
+        return failure
+    return of_the_system(failure) if isinstance(failure, OSError) else Interrupted("interrupted")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from dr import __version__
-from dr.errors import LifeboatError, PrerequisiteMissing
+from dr.errors import Interrupted, LifeboatError, PrerequisiteMissing
 from dr.plain import plain
 
 # command -> (module, one line for `dr --help`); the order is the order of a first day with dr.
@@ -82,7 +82,8 @@ def dr() -> None:
     make it true with `pulumi up`. `dr status` tells how things are, `dr failover PLAN` is for the day itself.
 
     Exit codes: 0 well, 2 wrong usage, 3 declaration invalid, 4 something is missing on this machine, 5 a component
-    did not answer, 6 refused, 7 degraded (named in the output), 8 not found, 9 corrupt data, 10 a run failed.
+    did not answer, 6 refused, 7 degraded (named in the output), 8 not found, 9 corrupt data, 10 a run failed,
+    130 interrupted.
     """
 
 
@@ -97,7 +98,7 @@ def fail(error: LifeboatError, *, as_json: bool) -> NoReturn:
     sys.exit(error.exit_code)
 
 
-def _of_the_system(error: OSError) -> LifeboatError:
+def of_the_system(error: OSError) -> LifeboatError:
     """Return what the system refused (a full disk, no such folder, no right) as an error of ours."""
     where = f"{error.filename}: " if error.filename else ""
     remedy = "see that the folder is there, writable and has space; then run the same command again"
@@ -118,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except LifeboatError as error:
         fail(error, as_json=as_json)
     except OSError as error:
-        fail(_of_the_system(error), as_json=as_json)
+        fail(of_the_system(error), as_json=as_json)
     except click.ClickException as error:
         if as_json:
             click.echo(json.dumps({"error": {"code": "usage", "message": error.format_message(), "remedy": _HELP}}))
@@ -126,5 +127,4 @@ def main(argv: Sequence[str] | None = None) -> None:
             error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("dr: interrupted; nothing was left half done", err=True)
-        sys.exit(130)
+        fail(Interrupted("interrupted; nothing was left half done"), as_json=as_json)

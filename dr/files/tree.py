@@ -67,7 +67,11 @@ class Tree:
             if found.node.kind == "link" and (todo or follow_last):
                 links += 1
                 if links > MOST_LINKS:
-                    raise Refused(f"{path}: more than {MOST_LINKS} links", code="too-many-links")
+                    raise Refused(
+                        f"{path}: more than {MOST_LINKS} links",
+                        code="too-many-links",
+                        remedy="they lead in a circle, or nearly: name the file that is meant itself",
+                    )
                 text = found.node.link()
                 trail = [start] if text.startswith("/") else trail
                 todo = [*_parts(text), *todo]
@@ -77,14 +81,18 @@ class Tree:
 
     def _child(self, parent: Place, name: str) -> Place:
         if parent.node.kind != "directory":
-            raise NotFound(f"{parent.path} is no directory", code="no-such-file")
+            raise NotFound(
+                f"{parent.path} is a {parent.node.kind} and no directory: there is nothing below it",
+                code="no-such-file",
+                remedy=f"`dr files ls` of {_above(parent.path)} shows what is beside it",
+            )
         for found, node in parent.node.children():
             if found == name:
                 return self._at(parent, name, node)
         raise NotFound(
             f"there is no {parent.path.rstrip('/')}/{name} in this point",
             code="no-such-file",
-            remedy="list what there is: `dr files ls SERVER PATH`",
+            remedy=f"`dr files ls` of {parent.path} shows what there is",
         )
 
 
@@ -172,6 +180,10 @@ def _is(volume: Volume, device: str) -> bool:
     if any(device.startswith(start) and same for start, same in by_id.items()):
         return True
     return "/" in volume.name and device in {f"/dev/{volume.name}", f"/dev/mapper/{_mapper(volume.name)}"}
+
+
+def _above(path: str) -> str:
+    return path.rpartition("/")[0] or "/"
 
 
 def _mapper(name: str) -> str:

@@ -77,7 +77,11 @@ class Writer:
             elif place.node.kind == "file":
                 self._file(place, folder, os.fsencode(target.name))
             else:
-                raise Refused(f"{place.path} is a {place.node.kind}, and is not written", code="file-kind")
+                raise Refused(
+                    f"{place.path} is a {place.node.kind}, and is not written",
+                    code="file-kind",
+                    remedy="only files, directories and links are: `dr files ls` shows what it is",
+                )
         finally:
             os.close(folder)
 
@@ -91,7 +95,7 @@ class Writer:
             os.mkdir(name, 0o700, dir_fd=parent)
         except FileExistsError:
             if not self._overwrite or not _is_folder(name, parent):
-                raise _exists(place.path, name) from None
+                raise _exists(place.path, name, replaceable=_is_folder(name, parent)) from None
         folder = os.open(name, _FOLDER, dir_fd=parent)
         try:
             self.written.directories += 1
@@ -121,7 +125,7 @@ class Writer:
 
     def _file(self, place: Place, folder: int, name: bytes) -> None:
         if _there(name, folder) and not self._overwrite:
-            raise _exists(place.path, name)
+            raise _exists(place.path, name, replaceable=not _is_folder(name, folder))
         self._say(place.path)
         content = place.node.open()
         temporary = f"{_TEMPORARY}{secrets.token_hex(8)}".encode()
@@ -158,7 +162,7 @@ class Writer:
             self._skip(place, "unsafe-name", "its link leads nowhere")
             return
         if _there(name, folder) and not self._overwrite:
-            raise _exists(place.path, name)
+            raise _exists(place.path, name, replaceable=not _is_folder(name, folder))
         temporary = f"{_TEMPORARY}{secrets.token_hex(8)}".encode()
         os.symlink(text, temporary, dir_fd=folder)
         try:
@@ -175,12 +179,12 @@ class Writer:
             try:
                 os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
             except IsADirectoryError:
-                raise _exists(path, name) from None
+                raise _exists(path, name, replaceable=False) from None
             return
         try:
             os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
         except FileExistsError:
-            raise _exists(path, name) from None
+            raise _exists(path, name, replaceable=not _is_folder(name, folder)) from None
         except OSError as error:
             if error.errno not in {errno.EPERM, errno.EOPNOTSUPP} or _there(name, folder):
                 raise
@@ -204,11 +208,13 @@ def _is_folder(name: bytes, folder: int) -> bool:
     return stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
 
 
-def _exists(path: str, name: bytes) -> Refused:
+def _exists(path: str, name: bytes, *, replaceable: bool) -> Refused:
+    """Return the error of a name that is taken; a directory never takes a file's place, nor the other way round."""
+    what = "is there already" if replaceable else "is there already, and not of its kind"
     return Refused(
-        f"{path}: {os.fsdecode(name)} is there already",
+        f"{path}: {os.fsdecode(name)} {what}",
         code="exists",
-        remedy="name another target with -o, or say --overwrite",
+        remedy="name another target with -o" + (", or say --overwrite" if replaceable else ", or move it away"),
     )
 
 

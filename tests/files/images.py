@@ -17,32 +17,55 @@ from dr.chunk import CHUNK_BYTES
 from dr.vault.manifest import Manifest
 from dr.vault.memory import MemoryBlobStore
 from dr.vault.replica import DiskSpec, ReplicaSet, Write
+from dr.vault.store import BlobStore
 
 MIB = 1 << 20
 LINUX = UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
 
 
+class PointWriter:
+    """Makes points of one server, "shop1", in a store; `sizes` are its disks' bytes."""
+
+    def __init__(self, store: BlobStore, sizes: Mapping[str, int]) -> None:
+        self._replica = ReplicaSet.open(
+            store,
+            "shop1",
+            site="lab",
+            protection_epoch=1,
+            process_server="ps1",
+            disks=[DiskSpec(name, size) for name, size in sizes.items()],
+            facts={},
+            clock=lambda: datetime(2026, 5, 17, tzinfo=UTC),
+        )
+        self._number = 0
+        self._held: dict[tuple[str, int], bytes] = {}
+
+    def point(self, disks: Mapping[str, bytes], day: int = 17, **cut: Any) -> Manifest:
+        """Write what is new of these contents and cut."""
+        self._number += 1
+        writes = [Write(name, *where) for name, content in disks.items() for where in self._changed(name, content)]
+        for first in range(0, len(writes), 256):
+            self._replica.apply(writes[first : first + 256], self._replica.sequence + 1)
+        asked = {"kind": "crash-consistent", "cut_time": f"2026-05-{day}T00:00:00Z", "frozen": ["/"], **cut}
+        return self._replica.cut({"number": self._number, **asked}, self._replica.sequence + 1)
+
+    def close(self) -> None:
+        self._replica.close()
+
+    def _changed(self, name: str, content: bytes) -> Iterator[tuple[int, bytes | None, int]]:
+        for at in range(0, len(content), CHUNK_BYTES):
+            chunk = content[at : at + CHUNK_BYTES]
+            if chunk != self._held.get((name, at)):
+                self._held[name, at] = chunk
+                yield at, chunk if any(chunk) else None, len(chunk)
+
+
 def point_of(disks: Mapping[str, bytes], **cut: Any) -> tuple[MemoryBlobStore, Manifest]:
     """Return a store with one point of these disks."""
     store = MemoryBlobStore()
-    replica = ReplicaSet.open(
-        store,
-        "shop1",
-        site="lab",
-        protection_epoch=1,
-        process_server="ps1",
-        disks=[DiskSpec(name, len(content)) for name, content in disks.items()],
-        facts={},
-        clock=lambda: datetime(2026, 5, 17, tzinfo=UTC),
-    )
-    for name, content in disks.items():
-        chunks = [(at, content[at : at + CHUNK_BYTES]) for at in range(0, len(content), CHUNK_BYTES)]
-        writes = [Write(name, at, chunk if any(chunk) else None, len(chunk)) for at, chunk in chunks]
-        for first in range(0, len(writes), 256):
-            replica.apply(writes[first : first + 256], replica.sequence + 1)
-    asked = {"number": 1, "kind": "crash-consistent", "cut_time": "2026-05-17T00:00:00Z", "frozen": ["/"], **cut}
-    point = replica.cut(asked, replica.sequence + 1)
-    replica.close()
+    writer = PointWriter(store, {name: len(content) for name, content in disks.items()})
+    point = writer.point(disks, **cut)
+    writer.close()
     return store, point
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from dr.errors import Corrupt, NotFound, Refused
+from dr.errors import Corrupt, LifeboatError, NotFound, Refused
 from dr.files.opened import OpenPoint, open_point, warnings
 from dr.files.snapshot import PIECE_BYTES, SnapshotStream, Traffic
+from dr.files.tree import Place, Tree
 from dr.files.writing import Writer
 from dr.vault.memory import MemoryBlobStore
 from tests.files.images import MIB, extfs, gpt, mbr, point_of, small_tree
@@ -128,6 +132,43 @@ def test_a_server_without_fstab_or_file_system_says_which_volumes_there_are(tmp_
     with pytest.raises(NotFound) as missing:
         opened.find("os:9:/")
     assert (missing.value.code, missing.value.remedy) == ("no-such-volume", "there are os:1, os:2, raw")
+
+
+def test_a_broken_file_system_ends_by_name(tmp_path: Path) -> None:
+    """A server whose own file system is damaged: all of it is walked, and nothing ends as an error of a library."""
+    content = small_tree(tmp_path / "content")
+    for number in range(200):
+        (content / f"srv/deep/some name {number}").write_text("x" * number)
+    whole = extfs(tmp_path, "root", 8 * MIB, content, "-O", "^metadata_csum")
+    inodes = [at for at in range(0, MIB, 4096) if any(whole[at : at + 4096])]
+    named: set[str] = set()
+    for seed in range(30):
+        chance, image = random.Random(seed), bytearray(whole)
+        for _ in range(60):
+            image[chance.choice(inodes) + chance.randrange(4096)] = chance.randrange(256)
+        with noted(named):
+            tree, place = open_point(*point_of({"os": bytes(image)})).find("os:/")
+            walk(tree, place, named)
+    assert "file-system-invalid" in named, "or nothing was broken"
+
+
+@contextmanager
+def noted(named: set[str]) -> Iterator[None]:
+    try:
+        yield
+    except LifeboatError as error:
+        named.add(error.code)
+
+
+def walk(tree: Tree, place: Place, named: set[str], depth: int = 0) -> None:
+    for child in tree.children(place):
+        with noted(named):
+            if child.node.kind == "directory" and depth < 6:
+                walk(tree, child, named, depth + 1)
+            elif child.node.kind == "link":
+                child.node.link()
+            elif child.node.kind == "file":
+                child.node.open().read(4 * MIB)
 
 
 class Tampered(MemoryBlobStore):
