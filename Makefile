@@ -49,7 +49,7 @@ quick:
 test: check ## check, and the tests on real machines, six shapes among them, and on real machinery
 	$(PYTEST) -m "vm and not matrix" -n $(WORKERS) --dist loadfile --timeout 3600
 	$(PYTEST) -m matrix --timeout 3600
-	$(PYTEST) -m "(real or thorough) and not vm and not matrix" -n $(REAL_WORKERS) --dist loadfile --timeout 600
+	$(PYTEST) -m "(real or thorough) and not vm and not matrix" -n $(REAL_WORKERS) --dist loadfile --no-loadscope-reorder --timeout 600
 
 prove-matrix: setup ## servers of all shapes (SHAPES=short or "NAME NAME"), failed over and booted; writes docs/support.md
 	LIFEBOAT_MATRIX="$(or $(SHAPES),all)" $(PYTEST) -m matrix --timeout 7200 tests/end_to_end/test_matrix.py
