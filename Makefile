@@ -13,7 +13,7 @@ WORKERS ?= 2
 REAL_WORKERS ?= 3
 PYTEST := .venv/bin/python -m pytest -q -p no:cacheprovider
 
-.PHONY: help setup check lint quick test demo prove-tracking prove-points prove-matrix bench lock format clean
+.PHONY: help setup check lint quick test test-long demo prove-tracking prove-points prove-matrix bench lock format clean
 DURATION ?= 60
 POINTS ?= 300
 SIZE ?= full
@@ -48,9 +48,12 @@ quick:
 
 # A batch of shapes keeps two emulating cores busy by itself: beside other machines they would starve each other.
 test: check ## check, and the tests on real machines, six shapes among them, and on real machinery
-	$(PYTEST) -m "vm and not matrix" -n $(WORKERS) --dist loadfile --timeout 3600
+	$(PYTEST) -m "vm and not matrix and not long" -n $(WORKERS) --dist loadfile --timeout 3600
 	$(PYTEST) -m matrix --timeout 3600
 	$(PYTEST) -m "(real or thorough) and not vm and not matrix" -n $(REAL_WORKERS) --dist loadfile --no-loadscope-reorder --timeout 600
+
+test-long: setup ## kills of every part beside a real machine; half an hour
+	$(PYTEST) -m long --timeout 3600
 
 prove-matrix: setup ## servers of all shapes (SHAPES=short or "NAME NAME"), failed over and booted; writes docs/support.md
 	LIFEBOAT_MATRIX="$(or $(SHAPES),all)" $(PYTEST) -m matrix --timeout 7200 tests/end_to_end/test_matrix.py

@@ -16,7 +16,7 @@ from demo.protected import Status
 from tests.end_to_end.estate import SERVER, SHOP_PORT, Estate, check_shop, end, one_sending, raised
 from tools.machines.source import wait_for
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(1500)]
 
 WENT_BACK_ATTEMPTS = 20
 
