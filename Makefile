@@ -52,7 +52,7 @@ test: check ## check, and the tests on real machines, six shapes among them, and
 	$(PYTEST) -m matrix --timeout 3600
 	$(PYTEST) -m "(real or thorough) and not vm and not matrix" -n $(REAL_WORKERS) --dist loadfile --no-loadscope-reorder --timeout 600
 
-test-long: setup ## kills of every part beside a real machine; half an hour
+test-long: setup ## a whole life, and kills of every part, on a real machine; half an hour
 	$(PYTEST) -m long --timeout 3600
 
 prove-matrix: setup ## servers of all shapes (SHAPES=short or "NAME NAME"), failed over and booted; writes docs/support.md

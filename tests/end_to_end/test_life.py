@@ -24,7 +24,7 @@ from tests.end_to_end.secrets import Processes, Search, private_part
 from tools.machines.source import SourceMachine
 from tools.machines.traces import traces
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(1500)]
 
 FAILOVER = "failover-shop-local"
 STACKS = ("vault-local", "site-local", FAILOVER)
