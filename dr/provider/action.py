@@ -18,7 +18,7 @@ from dr.failover.steps.context import StepContext
 from dr.failover.steps.performing import Act, Doer, Policy, ask, perform, settling
 from dr.failover.steps.records import Attempt, Key, State
 from dr.provider import logins
-from dr.provider.resource import NotReady, Problem, Properties, ResourceType, Session
+from dr.provider.resource import NotReady, Problem, Properties, ResourceType, Session, kind_problems
 from dr.provider.world import World
 from dr.vault.manifest import format_time
 
@@ -58,14 +58,10 @@ class Action(ResourceType):
         self._world = world
 
     def check(self, inputs: Properties) -> list[Problem]:
-        problems = list(super().check(inputs))
-        needs = KINDS.get(str(inputs.get("kind")))
-        if needs is None:
-            return [*problems, Problem("kind", f"an action is of kind {', '.join(KINDS)}")]
-        missing = [name for name in needs if inputs.get(name) is None]
-        if inputs["kind"] == "webhook" and (inputs.get("url") is None) == (inputs.get("urlFrom") is None):
-            missing.append("url")
-        return [*problems, *(Problem(name, f"an action of kind {inputs['kind']} needs {name}") for name in missing)]
+        problems = [*super().check(inputs), *kind_problems(inputs, KINDS, "an action", "an action")]
+        if inputs.get("kind") == "webhook" and (inputs.get("url") is None) == (inputs.get("urlFrom") is None):
+            problems.append(Problem("url", "an action of kind webhook needs url"))
+        return problems
 
     def due(self, state: Properties) -> str | None:
         # A refresh forgets that the resource was not ready; what is not done is still to be done.

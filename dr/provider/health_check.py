@@ -14,7 +14,7 @@ from dr.errors import RunFailed
 from dr.provider import logins
 from dr.provider.probe import Answer, Probe, ask, heard
 from dr.provider.probe_sql import ask_sql
-from dr.provider.resource import NotReady, Problem, Properties, ResourceType, Session
+from dr.provider.resource import NotReady, Problem, Properties, ResourceType, Session, kind_problems
 from dr.provider.world import World
 
 PAUSE_SECONDS = 1.0
@@ -39,12 +39,7 @@ class HealthCheck(ResourceType):
         self._world = world
 
     def check(self, inputs: Properties) -> list[Problem]:
-        problems = list(super().check(inputs))
-        needs = KINDS.get(str(inputs.get("kind")))
-        if needs is None:
-            return [*problems, Problem("kind", f"a health check is of kind {', '.join(KINDS)}")]
-        missing = [name for name in needs if inputs.get(name) is None]
-        return [*problems, *(Problem(name, f"a check of kind {inputs['kind']} needs {name}") for name in missing)]
+        return [*super().check(inputs), *kind_problems(inputs, KINDS, "a health check", "a check")]
 
     def due(self, state: Properties) -> str | None:
         # A refresh forgets that the resource was not ready; what did not pass is still to be asked.

@@ -57,6 +57,18 @@ class NotReady(LifeboatError):
         self.outputs = outputs
 
 
+def kind_problems(inputs: Properties, kinds: Mapping[str, Sequence[str]], what: str, called: str) -> list[Problem]:
+    """Return what is wrong with the `kind` of inputs: that there is no such kind, else what it needs and is not there.
+
+    `what` is what is of a kind, `called` what a kind of it is called.
+    """
+    needs = kinds.get(str(inputs.get("kind")))
+    if needs is None:
+        return [Problem("kind", f"{what} is of kind {', '.join(kinds)}")]
+    missing = (name for name in needs if inputs.get(name) is None)
+    return [Problem(name, f"{called} of kind {inputs['kind']} needs {name}") for name in missing]
+
+
 class ResourceType(ABC):
     """One type of the provider; subclasses say what they need of the world in their constructor."""
 
