@@ -250,7 +250,7 @@ def _identify(runner: _Runner, server: str, present: Presence, certificates: Sit
         return False
     # A token that waits with its key is as good as another one: a second run has nothing to do.
     if not (present.key_public_pem and certificates.token_waits(server, present.token_serial)):
-        runner.run(plan.enrolment_steps(certificates.token(server)))
+        runner.run(plan.enrolment_steps(present, certificates.token(server)))
     return True
 
 

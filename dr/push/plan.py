@@ -121,23 +121,28 @@ def identity_steps(present: Presence) -> Iterator[Step]:
 
 
 def key_step() -> Step:
-    """Return the making of a new key; a certificate that was for an older one goes."""
+    """Return the making of a new key; a certificate that was for an older one goes.
+
+    It goes after: a key without a certificate is always a new one, whatever breaks off in between.
+    """
     t = temporary(layout.KEY)
     return Step(
         "private key, made on the server",
         f"openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -pkeyopt ec_param_enc:named_curve "
-        f"-out {t} && chmod 600 {t} && sync {t} && rm -f {layout.CERTIFICATE} && mv -fT {t} {layout.KEY} && "
-        f"sync {layout.TLS_FOLDER}",
+        f"-out {t} && chmod 600 {t} && sync {t} && mv -fT {t} {layout.KEY} && "
+        f"sync {layout.TLS_FOLDER} && rm -f {layout.CERTIFICATE} && sync {layout.TLS_FOLDER}",
         unless=f"[ -s {layout.KEY} ]",
     )
 
 
-def enrolment_steps(token_pem: bytes) -> Iterator[Step]:
+def enrolment_steps(present: Presence, token_pem: bytes) -> Iterator[Step]:
     """Yield a new key, and the token with which the agent gets a certificate for it.
 
-    A certificate that was revoked or ended goes with its key. The token travels and lies as a secret does.
+    A certificate that was revoked or ended goes with its key; a key that never had one stays. The token travels and
+    lies as a secret does.
     """
-    yield key_step()
+    if layout.CERTIFICATE in present.paths or not present.key_public_pem:
+        yield key_step()
     yield _put(layout.TOKEN_FILE, token_pem, what="token for a certificate")
 
 

@@ -107,12 +107,20 @@ def test_loosened_rights_and_a_foreign_owner_are_put_right() -> None:
 
 
 def test_an_enrolment_brings_a_new_key_first_and_no_token_in_sight() -> None:
-    key, token = plan.enrolment_steps(b"-----BEGIN PRIVATE KEY-----\nsecret")
+    key, token = plan.enrolment_steps(NOTHING, b"-----BEGIN PRIVATE KEY-----\nsecret")
     assert (key.what, token.what) == ("private key, made on the server", "token for a certificate")
-    assert f"rm -f {layout.CERTIFICATE} && mv -fT" in key.script
+    assert key.script.index(f"{layout.KEY} && sync") < key.script.index(f"rm -f {layout.CERTIFICATE}")
     assert token.stdin.endswith(b"secret")
     assert "secret" not in token.script + repr(token)
     assert "chmod 600" in token.script
+
+
+def test_a_key_that_never_had_a_certificate_is_kept_and_one_that_had_goes_with_it() -> None:
+    whole = replace(installed(wanted()), key_public_pem=b"-----BEGIN PUBLIC KEY-----")
+    interrupted = replace(whole, paths={path: whole.paths[path] for path in whole.paths if path != layout.CERTIFICATE})
+    assert [step.what for step in plan.enrolment_steps(interrupted, b"secret")] == ["token for a certificate"]
+    assert len(list(plan.enrolment_steps(replace(interrupted, key_public_pem=b""), b"secret"))) == 2
+    assert len(list(plan.enrolment_steps(whole, b"secret"))) == 2
 
 
 def test_removal_stops_first_cleans_up_with_the_program_and_then_takes_it_away() -> None:
